@@ -1,0 +1,287 @@
+"""The values that travel through a promotion, in the order in which the stages make them.
+
+All are frozen and JSON-serialisable (see :mod:`pipeline.serialization`), so a stage can run in a
+child process or on another machine, and its outcome can be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipeline.manifest import FileDigest, Manifest
+from pipeline.tensors import TensorSpec
+
+ONNX_FILE: Final = "model.onnx"
+"""The file that Triton's onnxruntime backend loads by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionRequest:
+    """What was asked for: a registered model and either an alias or a version of it.
+
+    Attributes:
+        model: Name of the registered model.
+        alias: Alias to resolve; None if a version was named.
+        version: Version number; None if an alias was named.
+        triton_name: Name to serve it under; None for the name of the registered model.
+    """
+
+    model: str
+    alias: str | None = None
+    version: int | None = None
+    triton_name: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model}/{self.version}" if self.alias is None else f"{self.model}@{self.alias}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """A version in the registry. The alias that led here travels no further.
+
+    Attributes:
+        name: Name of the registered model.
+        version: Version number, also the number of the Triton version.
+        run_id: The run that logged it, if any.
+        source: URI of the artifacts.
+        tags: Tags of the version.
+    """
+
+    name: str
+    version: int
+    run_id: str | None
+    source: str
+    tags: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceModel:
+    """The fetched artifacts of a version, as the data scientist logged them.
+
+    Attributes:
+        version: Where they come from.
+        path: Local folder that holds the ``MLmodel`` file.
+        flavors: Flavors named in ``MLmodel``.
+        has_signature: Whether the model was logged with a signature.
+        has_input_example: Whether the model was logged with an input example.
+        digest: Digest of all files below ``path``.
+    """
+
+    version: ModelVersion
+    path: Path
+    flavors: tuple[str, ...]
+    has_signature: bool
+    has_input_example: bool
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxModel:
+    """An exported model: a folder with ``model.onnx`` and its external data files.
+
+    Attributes:
+        path: The folder; it holds nothing else.
+        opset: Version of the default operator set.
+        inputs: Inputs of the graph.
+        outputs: Outputs of the graph.
+        digest: Digest of all files below ``path``.
+        source_digest: Digest of the source model.
+        flavor: The exporter that made it.
+        tools: Versions of the tools that made it.
+    """
+
+    path: Path
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    digest: str
+    source_digest: str
+    flavor: str
+    tools: Mapping[str, str]
+
+    @property
+    def file(self) -> Path:
+        """The graph itself."""
+        return self.path / ONNX_FILE
+
+    @property
+    def is_batching(self) -> bool:
+        """Whether every input and output has a free first dimension to stack requests along."""
+        return bool(self.inputs) and all(
+            spec.has_dynamic_batch for spec in (*self.inputs, *self.outputs)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """What the export stage hands on.
+
+    Attributes:
+        onnx: The exported model.
+        samples: File with inputs and the source model's own predictions on them,
+            see :mod:`pipeline.samples`.
+        samples_origin: Where the inputs come from, in words for the report.
+    """
+
+    onnx: OnnxModel
+    samples: Path
+    samples_origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One output of one run against the source model's own prediction.
+
+    Attributes:
+        subject: What was run, such as ``onnx, batch 1`` or ``triton grpc``.
+        output: Name of the output.
+        rows: Number of rows compared.
+        mismatched: Number of rows with a value out of tolerance.
+        max_absolute_error: Largest absolute difference; 0 for exact types that agree.
+        problem: What is wrong, in words; empty if the output agrees.
+    """
+
+    subject: str
+    output: str
+    rows: int
+    mismatched: int
+    max_absolute_error: float
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the output agrees."""
+        return not self.problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The findings of the check stage; a report that is not ok stops the promotion."""
+
+    comparisons: tuple[Comparison, ...]
+    samples_origin: str
+    relative_tolerance: float
+    absolute_tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every output agrees, and at least one was compared."""
+        return bool(self.comparisons) and all(c.ok for c in self.comparisons)
+
+    @property
+    def max_absolute_error(self) -> float:
+        """The largest difference over all comparisons."""
+        return max((c.max_absolute_error for c in self.comparisons), default=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryEntry:
+    """A version ready to be published: a folder, its manifest and the config that serves it.
+
+    Attributes:
+        folder: Local copy of the version folder, without the manifest.
+        manifest: Lists the files of ``folder``.
+        config: Text of ``config.pbtxt``.
+    """
+
+    folder: Path
+    manifest: Manifest
+    config: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishPlan:
+    """What publishing will do; a value, so that ``--dry-run`` can print exactly this.
+
+    Attributes:
+        model: Triton model.
+        version: Version that will be served.
+        previous: Version that is served now, if any.
+        uploads: Files to upload, largest first; the manifest follows them.
+        deletes: Keys to remove first: left behind by a publication that never committed.
+        commit: Whether ``config.pbtxt`` will be written; False if it already says so.
+    """
+
+    model: str
+    version: int
+    previous: int | None
+    uploads: tuple[FileDigest, ...]
+    deletes: tuple[str, ...]
+    commit: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the store already is as wished."""
+        return not (self.uploads or self.deletes or self.commit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A published version as recorded in the store, enough to serve it again.
+
+    Attributes:
+        manifest: The version's files and lineage.
+        config: Text of the ``config.pbtxt`` that serves it.
+        relative_tolerance: Tolerance for answers, relative to the expected value.
+        absolute_tolerance: Tolerance for answers near zero.
+    """
+
+    manifest: Manifest
+    config: str
+    relative_tolerance: float
+    absolute_tolerance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """Proof that the live server serves a release.
+
+    Attributes:
+        version: The version that answered.
+        comparisons: Answers against the source model's own predictions, over gRPC and HTTP.
+        seconds_to_ready: From the commit to the version being ready; 0 if it already was.
+        latency_milliseconds: Median time of one confirmed request, by protocol.
+    """
+
+    version: int
+    comparisons: tuple[Comparison, ...]
+    seconds_to_ready: float
+    latency_milliseconds: Mapping[str, float]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all answers agree."""
+        return bool(self.comparisons) and all(c.ok for c in self.comparisons)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionResult:
+    """How a promotion ended.
+
+    Attributes:
+        outcome: ``promoted``, or ``unchanged`` if the version was already served.
+        version: The registry version.
+        triton_name: The model name that clients use.
+        digest: Digest of the release.
+        previous: Version that was served before.
+        report: Parity of the export; None if an earlier release was served again.
+        confirmation: Answers of the live server.
+        seconds: Duration of each stage.
+    """
+
+    outcome: str
+    version: ModelVersion
+    triton_name: str
+    digest: str
+    previous: int | None
+    report: Report | None
+    confirmation: Confirmation
+    seconds: Mapping[str, float]
