@@ -1,7 +1,7 @@
 """JSON for the frozen dataclasses that travel between rooms, processes and machines.
 
-The round trip is the identity: ``from_json(type(x), to_json(x)) == x``. Only the annotations used by
-those dataclasses are understood; anything else is a ``TypeError``, so that a new field cannot
+The round trip is the identity: ``from_json(type(x), to_json(x)) == x``. Only the annotations that
+those dataclasses use are understood; anything else is a ``TypeError``, so that a new field cannot
 silently lose its type on the way through a child process.
 """
 

@@ -1,8 +1,8 @@
 """Tensor types by all of their names: Triton's configuration and wire, ONNX, NumPy.
 
-Sources: Triton ``model_config.proto`` (``DataType``), the KServe V2 inference protocol ("Tensor data
-types"), ONNX ``onnx.proto`` (``TensorProto.DataType``). A type that is missing here is one that
-Triton cannot carry (complex numbers, 8-bit floats, 4-bit integers).
+Sources: Triton ``model_config.proto`` (``DataType``), the KServe V2 inference protocol ("Tensor
+data types"), ONNX ``onnx.proto`` (``TensorProto.DataType``). A type that is missing here is one
+that Triton cannot carry (complex numbers, 8-bit floats, 4-bit integers).
 """
 
 from __future__ import annotations
