@@ -28,7 +28,7 @@ class InvalidManifestError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class FileDigest:
-    """One file: POSIX path relative to the version folder, size in bytes, SHA-256 in hexadecimal."""
+    """One file: POSIX path relative to the version folder, size in bytes, SHA-256 in hex."""
 
     path: str
     size: int

@@ -1,1 +1,62 @@
-"""Placeholder."""
+"""The ``tritonpipe`` command: a door for people and scripts.
+
+Command modules import nothing heavy at module level, so that ``tritonpipe --help`` is immediate.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from pipeline import __version__
+from pipeline.cli import errors
+from pipeline.cli.stack import stack
+from pipeline.errors import TritonpipeError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="tritonpipe")
+@click.option("--verbose", "-v", is_flag=True, help="Log what is done, on stderr.")
+def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as booleans
+    """Take a model from an MLflow registry to answers served by NVIDIA Triton.
+
+    \b
+    Try it on this machine, with real servers and no Docker:
+      tritonpipe demo                    the whole job, from training to rollback under load
+      tritonpipe stack up                MLflow, S3 and Triton on loopback
+      eval "$(tritonpipe stack env)"     point this shell at them
+      tritonpipe promote iris@champion   export, check, publish, confirm
+      tritonpipe status                  wished, published, served
+    """
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+tritonpipe.add_command(stack)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    as_json = "--json" in sys.argv
+    try:
+        sys.exit(tritonpipe.main(standalone_mode=False) or 0)
+    except TritonpipeError as error:
+        sys.exit(errors.report(error, as_json=as_json))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(errors.report_interrupt())
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End on SIGTERM as on Ctrl-C, so that clean-up runs."""
+    raise KeyboardInterrupt

@@ -1,0 +1,102 @@
+"""Where the servers are and how models are served, read once from the environment.
+
+Addresses and credentials of others keep the names that their own tools use (``MLFLOW_TRACKING_URI``,
+``AWS_*``); everything of ours is ``TRITONPIPE_*``. Secrets are never part of these settings: the S3
+client takes them from the ordinary AWS variables itself.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pipeline.errors import SettingsError
+
+_START_STACK = (
+    'start the local servers with "tritonpipe stack up" and run '
+    'eval "$(tritonpipe stack env)", or set the variable yourself'
+)
+
+
+class Settings(BaseSettings):
+    """All settings; every field can be set by ``TRITONPIPE_`` and its name in upper case."""
+
+    model_config = SettingsConfigDict(env_prefix="TRITONPIPE_", extra="ignore", frozen=True)
+
+    tracking_uri: str = Field(
+        default="", validation_alias=AliasChoices("TRITONPIPE_TRACKING_URI", "MLFLOW_TRACKING_URI")
+    )
+    """MLflow server that holds the registry."""
+
+    repository: str = ""
+    """Model repository that Triton polls, such as ``s3://models/repository``."""
+
+    records: str = ""
+    """Releases and journal; beside the repository by default, never inside it."""
+
+    triton_http: str = "127.0.0.1:8000"
+    """HTTP address of Triton."""
+
+    triton_grpc: str = "127.0.0.1:8001"
+    """gRPC address of Triton."""
+
+    alias: str = "champion"
+    """The alias that a request means when it names none."""
+
+    max_batch_size: Annotated[int, Field(ge=1)] = 64
+    """Largest batch that Triton's dynamic batcher forms."""
+
+    preferred_batch_sizes: Annotated[tuple[int, ...], NoDecode] = ()
+    """Batch sizes that are sent at once when reached; none means as large as possible."""
+
+    max_queue_delay_microseconds: Annotated[int, Field(ge=0)] = 100
+    """How long a request may wait for others to share its batch."""
+
+    instances: Annotated[int, Field(ge=1)] = 1
+    """Copies of the model on each device."""
+
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where Triton runs the model."""
+
+    relative_tolerance: Annotated[float, Field(ge=0)] = 1e-3
+    absolute_tolerance: Annotated[float, Field(ge=0)] = 1e-5
+
+    confirm_seconds: Annotated[float, Field(gt=0)] = 90.0
+    """How long to wait for Triton to serve a committed version before rolling back."""
+
+    export_seconds: Annotated[float, Field(gt=0)] = 900.0
+    """How long loading and exporting a model may take."""
+
+    def required(self, name: str) -> str:
+        """The value of a setting that has no default.
+
+        Raises:
+            SettingsError: It is not set.
+        """
+        value = str(getattr(self, name))
+        if not value:
+            variable = (
+                "MLFLOW_TRACKING_URI" if name == "tracking_uri" else f"TRITONPIPE_{name}".upper()
+            )
+            raise SettingsError(f"{variable} is not set", hint=_START_STACK)
+        return value
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: A value is not of its kind; all such values are named.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (found {e['input']!r})"
+            for e in error.errors()
+        )
+        raise SettingsError(
+            f"settings are wrong: {problems}", hint="correct the variables"
+        ) from None
