@@ -1,8 +1,8 @@
 """Where the servers are and how models are served, read once from the environment.
 
-Addresses and credentials of others keep the names that their own tools use (``MLFLOW_TRACKING_URI``,
-``AWS_*``); everything of ours is ``TRITONPIPE_*``. Secrets are never part of these settings: the S3
-client takes them from the ordinary AWS variables itself.
+Addresses and credentials of others keep the names that their own tools use
+(``MLFLOW_TRACKING_URI``, ``AWS_*``); everything of ours is ``TRITONPIPE_*``. Secrets are never part
+of these settings: the S3 client takes them from the ordinary AWS variables itself.
 """
 
 from __future__ import annotations

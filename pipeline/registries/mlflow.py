@@ -1,0 +1,195 @@
+"""The MLflow model registry, through MLflow's own client."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
+from pipeline.errors import ModelError, RequestError, UnavailableError
+from pipeline.manifest import digest_folder, digest_of_files
+from pipeline.registries import RegisteredModel
+
+_CLIENT_SETTINGS: Final = {
+    # MLflow's own defaults keep a command waiting for minutes when the server is down.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_NOT_FOUND: Final = "RESOURCE_DOES_NOT_EXIST"
+_INVALID: Final = "INVALID_PARAMETER_VALUE"
+
+
+class MlflowRegistry:
+    """A :class:`pipeline.registries.Registry` on an MLflow tracking server."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        for name, value in _CLIENT_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        from mlflow.tracking import MlflowClient
+
+        self.tracking_uri = tracking_uri
+        self._client: Any = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+    def registered_models(self) -> list[RegisteredModel]:
+        """All registered models, by name; aliases come with the same requests."""
+        found: list[RegisteredModel] = []
+        token: str | None = None
+        while True:
+            with self._answering():
+                page = self._client.search_registered_models(max_results=1000, page_token=token)
+            found += [_registered_model(model) for model in page]
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda model: model.name)
+
+    def resolve(self, request: PromotionRequest) -> ModelVersion:
+        """The version that is asked for; see the protocol."""
+        model = self._registered_model(request.model)
+        number = request.version
+        if request.alias is not None:
+            number = model.aliases.get(request.alias)
+            if number is None:
+                raise RequestError(
+                    f"registered model {request.model!r} has no alias {request.alias!r}; "
+                    f"it has {_listed(sorted(model.aliases)) or 'no alias'}",
+                    hint=f"set the alias in MLflow, or name a version: {request.model}/VERSION",
+                )
+        found = self._version(request.model, int(number or 0))
+        if found.status != "READY":
+            raise RequestError(
+                f"version {request.model}/{number} is not READY but {found.status}",
+                hint="wait until its registration is finished, or register it again",
+            )
+        return ModelVersion(
+            name=found.name,
+            version=int(found.version),
+            run_id=found.run_id or None,
+            source=found.source,
+            tags=dict(found.tags),
+        )
+
+    def fetch(self, version: ModelVersion, destination: Path) -> SourceModel:
+        """Download the artifacts into ``destination``; see the protocol."""
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self._answering():
+                folder = download_artifacts(
+                    artifact_uri=f"models:/{version.name}/{version.version}",
+                    dst_path=str(destination),
+                    tracking_uri=self.tracking_uri,
+                )
+        except (OSError, MlflowException) as error:
+            raise ModelError(
+                f"the artifacts of {version} cannot be fetched: {error}",
+                hint="look at the version's artifacts in the MLflow UI; log the model again if "
+                "they are gone",
+            ) from error
+        return _source_model(version, Path(folder))
+
+    def record(
+        self, version: ModelVersion, *, tags: Mapping[str, str], report: Mapping[str, str]
+    ) -> None:
+        """Set tags on the version and keep the report beside its run; see the protocol."""
+        with self._answering():
+            for key, value in tags.items():
+                self._client.set_model_version_tag(version.name, str(version.version), key, value)
+            if version.run_id is None:
+                return
+            with tempfile.TemporaryDirectory() as folder:
+                for name, text in report.items():
+                    Path(folder, name).write_text(text, encoding="utf-8")
+                self._client.log_artifacts(
+                    version.run_id, folder, f"tritonpipe/{version.name}-{version.version}"
+                )
+
+    def _registered_model(self, name: str) -> RegisteredModel:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self._answering():
+                return _registered_model(self._client.get_registered_model(name))
+        except MlflowException as error:
+            if error.error_code not in {_NOT_FOUND, _INVALID}:
+                raise
+            names = [model.name for model in self.registered_models()]
+            raise RequestError(
+                f"there is no registered model {name!r} at {self.tracking_uri}; "
+                f"there is {_listed(names) or 'none yet'}",
+                hint="register it first: mlflow.<flavor>.log_model(..., registered_model_name=...)",
+            ) from error
+
+    def _version(self, name: str, number: int) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self._answering():
+                return self._client.get_model_version(name, str(number))
+        except MlflowException as error:
+            if error.error_code not in {_NOT_FOUND, _INVALID}:
+                raise
+            with self._answering():
+                versions = self._client.search_model_versions(f"name = '{name}'")
+            numbers = sorted(int(version.version) for version in versions)
+            raise RequestError(
+                f"registered model {name!r} has no version {number}; "
+                f"it has {_listed([str(n) for n in numbers]) or 'none'}",
+                hint=f"name one that exists: {name}/VERSION",
+            ) from error
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turn "no connection" and "internal error" into an error that says to try again."""
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+
+        try:
+            yield
+        except (MlflowException, RequestException) as error:
+            code = getattr(error, "error_code", "")
+            if code in {_NOT_FOUND, _INVALID}:
+                raise
+            text = str(error).splitlines()[0]
+            raise UnavailableError(
+                f"MLflow at {self.tracking_uri} does not answer: {text}",
+                hint="check MLFLOW_TRACKING_URI and that the server is up, then run again",
+            ) from error
+
+
+def _registered_model(model: Any) -> RegisteredModel:
+    aliases = model.aliases or {}
+    return RegisteredModel(name=model.name, aliases={a: int(v) for a, v in aliases.items()})
+
+
+def _source_model(version: ModelVersion, folder: Path) -> SourceModel:
+    try:
+        document = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+        flavors = tuple(document["flavors"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ModelError(
+            f"the MLmodel file of {version} is missing or damaged: {error}",
+            hint="log and register the model again",
+        ) from error
+    return SourceModel(
+        version=version,
+        path=folder,
+        flavors=flavors,
+        has_signature=bool(document.get("signature")),
+        has_input_example=bool(document.get("saved_input_example_info")),
+        digest=digest_of_files(digest_folder(folder)),
+    )
+
+
+def _listed(names: list[str], limit: int = 20) -> str:
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -1,0 +1,184 @@
+"""A client of one Triton server, over HTTP and gRPC.
+
+Only per-version readiness and real answers are trusted: the server-wide readiness of Triton stays
+false for ever after one failed load, and stays true after a fault of S3 has unloaded every model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import numpy as np
+import tritonclient.grpc as grpc_client
+import tritonclient.http as http_client
+from tritonclient.utils import InferenceServerException
+
+from pipeline.errors import UnavailableError
+from pipeline.samples import Array
+from pipeline.tensors import DataType
+
+Protocol = Literal["http", "grpc"]
+PROTOCOLS: Final[tuple[Protocol, ...]] = ("grpc", "http")
+_CONNECTION_ERRORS: Final = (InferenceServerException, OSError, ConnectionError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionState:
+    """What the server's repository index says of one version.
+
+    Attributes:
+        state: ``READY``, ``LOADING``, ``UNLOADING``, ``UNAVAILABLE`` or empty.
+        reason: Why it is unavailable, in the server's words.
+    """
+
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answer:
+    """The answer to one request.
+
+    Attributes:
+        version: The version that answered.
+        outputs: Arrays by name; strings as object arrays of ``str``.
+        milliseconds: Time from sending the request to having the arrays.
+    """
+
+    version: int
+    outputs: Mapping[str, Array]
+    milliseconds: float
+
+
+class TritonClient:
+    """One server; use as a context manager."""
+
+    def __init__(self, *, http: str, grpc: str, timeout: float = 30.0) -> None:
+        self.http_address = http.removeprefix("http://").rstrip("/")
+        self.grpc_address = grpc.removeprefix("grpc://").rstrip("/")
+        self._timeout = timeout
+        self._http = http_client.InferenceServerClient(
+            self.http_address, connection_timeout=5.0, network_timeout=timeout
+        )
+        self._grpc = grpc_client.InferenceServerClient(self.grpc_address)
+
+    def __enter__(self) -> TritonClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+        self._grpc.close()
+
+    def require_live(self) -> None:
+        """Return if the server answers over both protocols.
+
+        Raises:
+            UnavailableError: It does not; names the address.
+        """
+        for name, address, client in (
+            ("HTTP", self.http_address, self._http),
+            ("gRPC", self.grpc_address, self._grpc),
+        ):
+            try:
+                live = client.is_server_live()
+            except _CONNECTION_ERRORS as error:
+                raise _unreachable(name, address, str(error)) from error
+            if not live:
+                raise _unreachable(name, address, "it says that it is not live")
+
+    def is_ready(self, model: str, version: int) -> bool:
+        """Whether this version of this model can answer; False if the server is down."""
+        try:
+            return bool(self._http.is_model_ready(model, str(version)))
+        except _CONNECTION_ERRORS:
+            return False
+
+    def versions(self, model: str) -> dict[int, VersionState]:
+        """The versions that the server knows of, with their states."""
+        try:
+            index = self._http.get_model_repository_index()
+        except _CONNECTION_ERRORS as error:
+            raise _unreachable("HTTP", self.http_address, str(error)) from error
+        return {
+            int(entry["version"]): VersionState(
+                state=entry.get("state", ""), reason=entry.get("reason", "")
+            )
+            for entry in index
+            if entry["name"] == model and entry.get("version", "").isdigit()
+        }
+
+    def infer(self, protocol: Protocol, model: str, inputs: Mapping[str, Array]) -> Answer:
+        """Send one request without naming a version, as ordinary clients do.
+
+        Raises:
+            UnavailableError: No answer, or an error as answer.
+        """
+        client, module = (
+            (self._grpc, grpc_client) if protocol == "grpc" else (self._http, http_client)
+        )
+        limits = {"client_timeout": self._timeout} if protocol == "grpc" else {}
+        tensors = [_request_tensor(module, name, array) for name, array in inputs.items()]
+        started = time.perf_counter()
+        try:
+            result = client.infer(model, tensors, **limits)
+        except _CONNECTION_ERRORS as error:
+            raise UnavailableError(f"{model} gave no answer over {protocol}: {error}") from error
+        response = result.get_response()
+        if protocol == "grpc":
+            names = [output.name for output in response.outputs]
+            version = response.model_version
+        else:
+            names = [output["name"] for output in response["outputs"]]
+            version = response["model_version"]
+        outputs = {name: _decoded(result.as_numpy(name)) for name in names}
+        milliseconds = (time.perf_counter() - started) * 1000
+        return Answer(version=int(version), outputs=outputs, milliseconds=milliseconds)
+
+
+def wire_array(array: Array) -> tuple[Array, str]:
+    """The array as it is sent, and the name of its type on the wire.
+
+    Raises:
+        ValueError: Triton has no such type.
+    """
+    data_type = DataType.from_numpy(array.dtype.name)
+    if data_type is None:
+        raise ValueError(f"Triton has no tensor type for {array.dtype}")
+    if data_type is DataType.STRING:
+        flat = [str(item).encode() for item in array.ravel()]
+        encoded = np.empty(len(flat), dtype=np.object_)
+        encoded[:] = flat
+        return encoded.reshape(array.shape), data_type.wire
+    return np.ascontiguousarray(array), data_type.wire
+
+
+def _request_tensor(module: Any, name: str, array: Array) -> Any:
+    data, wire = wire_array(array)
+    tensor = module.InferInput(name, list(data.shape), wire)
+    tensor.set_data_from_numpy(data)
+    return tensor
+
+
+def _decoded(array: Array) -> Array:
+    if array.dtype != np.object_:
+        return array
+    flat = [item.decode() if isinstance(item, bytes) else item for item in array.ravel()]
+    decoded = np.empty(len(flat), dtype=np.object_)
+    decoded[:] = flat
+    return decoded.reshape(array.shape)
+
+
+def _unreachable(protocol: str, address: str, why: str) -> UnavailableError:
+    return UnavailableError(
+        f"Triton does not answer over {protocol} at {address}: {why}",
+        hint="start it, or correct TRITONPIPE_TRITON_HTTP and TRITONPIPE_TRITON_GRPC",
+    )
