@@ -1,0 +1,252 @@
+"""One promotion, from the wish in the registry to a confirmed release."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifacts import (
+    Export,
+    ModelVersion,
+    PromotionRequest,
+    PromotionResult,
+    PublishPlan,
+    Release,
+    Report,
+    RepositoryEntry,
+)
+from pipeline.backends.onnxruntime import OnnxruntimeBackend
+from pipeline.errors import ConflictError, RefusedError
+from pipeline.flows.progress import Progress, Stopwatch, silent
+from pipeline.flows.publish import RepositoryState, plan_publication, read_state
+from pipeline.flows.record import record_promotion
+from pipeline.flows.release import publish_entry, reusable_release, serve
+from pipeline.flows.servers import Servers, open_servers
+from pipeline.flows.worker import Limits, check_in_child, export_in_child
+from pipeline.manifest import Lineage
+from pipeline.model_config import ServingOptions, check_name
+from pipeline.samples import Samples, load_samples
+from pipeline.settings import Settings
+
+GOLDEN_ROWS = 16
+"""Rows of the input example that are kept with a release."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A version that passed its checks and is ready to be published."""
+
+    entry: RepositoryEntry
+    plan: PublishPlan
+    release: Release
+    golden: Samples
+    report: Report
+
+
+def promote(
+    request: PromotionRequest, settings: Settings, *, progress: Progress = silent
+) -> PromotionResult:
+    """Serve what the registry wishes, and prove it.
+
+    A version that was served before is served again from its release, without a new export.
+    Running it twice does nothing the second time but confirm and record.
+
+    Guarantees: unless this returns, what was served before is still, or again, served.
+
+    Raises:
+        RequestError: No such model, version or alias, or the name is not legal.
+        ModelError: The model cannot be fetched or exported.
+        RefusedError: The export disagrees with the model's own predictions.
+        ConflictError: The version was published from other bytes.
+        ConfirmationError: The live server did not confirm; the previous version was restored.
+        SettingsError: An address or credential is wrong.
+        UnavailableError: A server does not answer.
+    """
+    watch = Stopwatch(progress)
+    name = check_name(request.triton_name or request.model)
+    with open_servers(settings) as servers:
+        version = resolve(servers, request, watch)
+        state = read_state(servers.repository, name)
+        report: Report | None = None
+        reusable = reusable_release(servers, state, version.version)
+        if reusable is not None:
+            release, golden = reusable
+            _refuse_other_model(release, version)
+        else:
+            with prepare(servers, version, state, settings, watch) as prepared:
+                release, golden, report = prepared.release, prepared.golden, prepared.report
+                with watch("publish") as describe:
+                    publish_entry(servers, prepared.entry, prepared.plan, release, golden)
+                    describe(f"{len(prepared.plan.uploads)} files, {release.manifest.digest[:19]}")
+        servers.triton.require_live()
+        confirmation = serve(
+            servers,
+            release,
+            golden,
+            action="promote",
+            seconds=settings.confirm_seconds,
+            progress=watch,
+        )
+        result = PromotionResult(
+            outcome="unchanged" if state.config == release.config else "promoted",
+            version=version,
+            triton_name=name,
+            digest=release.manifest.digest,
+            previous=state.version,
+            report=report,
+            confirmation=confirmation,
+            seconds=watch.seconds,
+        )
+        with watch("record") as describe:
+            describe(record_promotion(servers.registry, result))
+        return result
+
+
+def plan_promotion(
+    request: PromotionRequest, settings: Settings, *, progress: Progress = silent
+) -> PublishPlan:
+    """Everything up to publishing, and the plan that publishing would carry out; writes nothing."""
+    watch = Stopwatch(progress)
+    name = check_name(request.triton_name or request.model)
+    with open_servers(settings) as servers:
+        version = resolve(servers, request, watch)
+        state = read_state(servers.repository, name)
+        reusable = reusable_release(servers, state, version.version)
+        if reusable is not None:
+            release, _golden = reusable
+            _refuse_other_model(release, version)
+            return PublishPlan(
+                model=name,
+                version=version.version,
+                previous=state.version,
+                uploads=(),
+                deletes=(),
+                commit=state.config != release.config,
+            )
+        with prepare(servers, version, state, settings, watch) as prepared:
+            return prepared.plan
+
+
+def resolve(servers: Servers, request: PromotionRequest, progress: Progress) -> ModelVersion:
+    """Turn the wish into a version."""
+    with progress("resolve") as describe:
+        version = servers.registry.resolve(request)
+        describe(f"{request} is version {version.version}")
+    return version
+
+
+@contextmanager
+def prepare(
+    servers: Servers,
+    version: ModelVersion,
+    state: RepositoryState,
+    settings: Settings,
+    progress: Progress,
+) -> Iterator[Prepared]:
+    """Fetch, export, check and configure in a temporary folder that lives as long as the body."""
+    with tempfile.TemporaryDirectory(prefix="tritonpipe-") as folder:
+        work = Path(folder)
+        with progress("fetch") as describe:
+            source = servers.registry.fetch(version, work / "source")
+            describe(f"{source.digest[:19]}, flavors {', '.join(source.flavors)}")
+        limits = Limits(seconds=settings.export_seconds)
+        with progress("export") as describe:
+            export = export_in_child(source, work / "export", limits=limits)
+            describe(_describe_export(export))
+        with progress("check") as describe:
+            report = _check(export, settings, limits)
+            describe(
+                f"{len(report.comparisons)} comparisons agree, "
+                f"largest difference {report.max_absolute_error:.1e}"
+            )
+        with progress("configure") as describe:
+            prepared = _configure(version, state, settings, export, report, work / "entry")
+            describe(f"backend onnxruntime, {len(prepared.entry.manifest.files)} files")
+        yield prepared
+
+
+def _check(export: Export, settings: Settings, limits: Limits) -> Report:
+    report = check_in_child(
+        export.onnx,
+        export.samples,
+        relative_tolerance=settings.relative_tolerance,
+        absolute_tolerance=settings.absolute_tolerance,
+        samples_origin=export.samples_origin,
+        limits=limits,
+    )
+    if not report.ok:
+        problems = [f"{c.subject}: {c.problem}" for c in report.comparisons if not c.ok]
+        raise RefusedError(
+            "the export does not agree with the model's own predictions: "
+            + "; ".join(problems or ["nothing could be compared"]),
+            hint="nothing was published. If the difference is acceptable, set "
+            "TRITONPIPE_RELATIVE_TOLERANCE or TRITONPIPE_ABSOLUTE_TOLERANCE",
+        )
+    return report
+
+
+def _configure(
+    version: ModelVersion,
+    state: RepositoryState,
+    settings: Settings,
+    export: Export,
+    report: Report,
+    folder: Path,
+) -> Prepared:
+    samples = load_samples(export.samples)
+    lineage = Lineage(
+        registered_model=version.name,
+        registered_version=version.version,
+        run_id=version.run_id,
+        source=version.source,
+        source_digest=export.onnx.source_digest,
+        flavor=export.onnx.flavor,
+    )
+    folder.mkdir()
+    entry = OnnxruntimeBackend().entry(
+        export.onnx,
+        samples,
+        name=state.model,
+        lineage=lineage,
+        options=serving_options(settings),
+        folder=folder,
+    )
+    release = Release(
+        manifest=entry.manifest,
+        config=entry.config,
+        relative_tolerance=report.relative_tolerance,
+        absolute_tolerance=report.absolute_tolerance,
+    )
+    golden = samples.head(GOLDEN_ROWS) if export.onnx.is_batching else samples
+    plan = plan_publication(state, entry)
+    return Prepared(entry=entry, plan=plan, release=release, golden=golden, report=report)
+
+
+def serving_options(settings: Settings) -> ServingOptions:
+    """The part of the settings that ends up in ``config.pbtxt``."""
+    return ServingOptions(
+        max_batch_size=settings.max_batch_size,
+        preferred_batch_sizes=settings.preferred_batch_sizes,
+        max_queue_delay_microseconds=settings.max_queue_delay_microseconds,
+        instances=settings.instances,
+        device=settings.device,
+    )
+
+
+def _describe_export(export: Export) -> str:
+    inputs = ", ".join(str(spec) for spec in export.onnx.inputs[:4])
+    more = len(export.onnx.inputs) - 4
+    return f"opset {export.onnx.opset}, {inputs}" + (f" and {more} more" if more > 0 else "")
+
+
+def _refuse_other_model(release: Release, version: ModelVersion) -> None:
+    lineage = release.manifest.lineage
+    if lineage.registered_model != version.name:
+        raise ConflictError(
+            f"Triton model {release.manifest.model!r} serves the registered model "
+            f"{lineage.registered_model!r}, not {version.name!r}",
+            hint="serve this one under another name with --name",
+        )

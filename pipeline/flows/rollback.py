@@ -1,0 +1,110 @@
+"""Back to a release that was served before: one PUT, no export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.artifacts import Confirmation, ModelVersion, Release
+from pipeline.errors import RequestError
+from pipeline.flows.journal import served_history
+from pipeline.flows.progress import Progress, Stopwatch, silent
+from pipeline.flows.publish import read_state
+from pipeline.flows.record import SERVING, TAG_PREFIX, supersede
+from pipeline.flows.release import recorded_release, serve
+from pipeline.flows.servers import Servers, open_servers
+from pipeline.model_config import check_name
+from pipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackPlan:
+    """What rolling back will do.
+
+    Attributes:
+        model: Triton model.
+        version: Version that will be served.
+        previous: Version that is served now.
+    """
+
+    model: str
+    version: int
+    previous: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackResult:
+    """How a rollback ended."""
+
+    plan: RollbackPlan
+    confirmation: Confirmation
+    seconds: dict[str, float]
+
+
+def plan_rollback(model: str, settings: Settings, *, to: int | None = None) -> RollbackPlan:
+    """What would be served again; writes nothing.
+
+    Raises:
+        RequestError: The model is not served, or there is nothing to return to.
+        ConflictError: The release to return to is no longer whole.
+    """
+    with open_servers(settings) as servers:
+        plan, _release = _plan(servers, check_name(model), to)
+        return plan
+
+
+def rollback(
+    model: str, settings: Settings, *, to: int | None = None, progress: Progress = silent
+) -> RollbackResult:
+    """Serve the previous release, or the kept release ``to``, and prove it.
+
+    The alias in the registry is left alone: it says what is wished, and moving it is the data
+    scientist's decision.
+
+    Raises:
+        RequestError: The model is not served, or there is nothing to return to.
+        ConflictError: The release to return to is no longer whole.
+        ConfirmationError: The live server did not confirm; what was served is served again.
+    """
+    watch = Stopwatch(progress)
+    with open_servers(settings) as servers:
+        servers.triton.require_live()
+        plan, release = _plan(servers, check_name(model), to)
+        _release, golden = recorded_release(servers, plan.model, plan.version)
+        confirmation = serve(
+            servers,
+            release,
+            golden,
+            action="rollback",
+            seconds=settings.confirm_seconds,
+            progress=watch,
+        )
+        with watch("record") as describe:
+            lineage = release.manifest.lineage
+            version = ModelVersion(
+                name=lineage.registered_model,
+                version=lineage.registered_version,
+                run_id=None,
+                source=lineage.source,
+                tags={},
+            )
+            servers.registry.record(version, tags={f"{TAG_PREFIX}state": SERVING}, report={})
+            supersede(servers.registry, version, plan.previous)
+            describe(f"{version} is {SERVING} again")
+        return RollbackResult(plan=plan, confirmation=confirmation, seconds=watch.seconds)
+
+
+def _plan(servers: Servers, model: str, to: int | None) -> tuple[RollbackPlan, Release]:
+    current = read_state(servers.repository, model).version
+    if current is None:
+        raise RequestError(f"{model!r} is not served", hint="see what is: tritonpipe status")
+    history = served_history(servers.journal.entries(model), current)
+    earlier = [version for version in history if version != current]
+    if to is None and not earlier:
+        raise RequestError(
+            f"{model}/{current} is the first release of {model}: there is nothing to roll back to"
+        )
+    target = earlier[-1] if to is None else to
+    if target == current:
+        raise RequestError(f"{model}/{target} is what is served now")
+    release, _golden = recorded_release(servers, model, target)
+    return RollbackPlan(model=model, version=target, previous=current), release
