@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from pipeline import __version__
-from pipeline.cli import errors
+from pipeline.cli import errors, models
 from pipeline.cli.stack import stack
 from pipeline.errors import TritonpipeError
 
@@ -39,7 +39,8 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
     )
 
 
-tritonpipe.add_command(stack)
+for command in (stack, models.promote, models.rollback, models.status, models.inspect):
+    tritonpipe.add_command(command)
 
 
 def main() -> None:

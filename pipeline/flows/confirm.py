@@ -48,8 +48,8 @@ def await_ready(
             raise ConfirmationError(
                 f"Triton did not serve {model}/{version} within {seconds:.0f} s of the commit"
                 + (f"; it says: {known_reason}" if known_reason else ""),
-                hint="check that Triton polls this repository (--model-control-mode=poll), that its poll "
-                "interval is shorter, and its log; TRITONPIPE_CONFIRM_SECONDS sets the wait",
+                hint="check that Triton polls this repository (--model-control-mode=poll) and read "
+                "its log; TRITONPIPE_CONFIRM_SECONDS sets the wait",
             )
         if now >= next_index:
             next_index = now + _INDEX_SECONDS

@@ -110,7 +110,7 @@ class Journal:
                 relative_tolerance=document["relative_tolerance"],
                 absolute_tolerance=document["absolute_tolerance"],
             )
-        except (ValueError, KeyError, TypeError, InvalidManifestError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, InvalidManifestError) as error:
             raise ConflictError(
                 f"the record of release {model}/{version} is damaged: {error}",
                 hint="register the model as a new version and promote that",

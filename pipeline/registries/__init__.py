@@ -21,6 +21,29 @@ class RegisteredModel:
     aliases: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The run that logged a model: the far end of a release's lineage.
+
+    Attributes:
+        run_id: Identifies the run.
+        name: Name of the run.
+        experiment: Name of its experiment.
+        user: Who ran it.
+        started: When, in UTC.
+        parameters: What it was run with.
+        metrics: What it measured last.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    user: str
+    started: str
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
 class Registry(Protocol):
     """A model registry.
 
@@ -52,3 +75,6 @@ class Registry(Protocol):
 
         A version without a run gets the tags only.
         """
+
+    def run(self, run_id: str) -> Run | None:
+        """The run, or None if it was deleted."""

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import yaml
 from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
 from pipeline.errors import ModelError, RequestError, UnavailableError
 from pipeline.manifest import digest_folder, digest_of_files
-from pipeline.registries import RegisteredModel
+from pipeline.registries import RegisteredModel, Run
 
 _CLIENT_SETTINGS: Final = {
     # MLflow's own defaults keep a command waiting for minutes when the server is down.
@@ -112,6 +113,27 @@ class MlflowRegistry:
                 self._client.log_artifacts(
                     version.run_id, folder, f"tritonpipe/{version.name}-{version.version}"
                 )
+
+    def run(self, run_id: str) -> Run | None:
+        """The run, or None if it was deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self._answering():
+                found = self._client.get_run(run_id)
+                experiment = self._client.get_experiment(found.info.experiment_id)
+        except MlflowException:
+            return None
+        started = datetime.fromtimestamp(found.info.start_time / 1000, UTC)
+        return Run(
+            run_id=run_id,
+            name=found.info.run_name or "",
+            experiment=experiment.name,
+            user=found.data.tags.get("mlflow.user", ""),
+            started=started.isoformat(timespec="seconds"),
+            parameters=dict(found.data.params),
+            metrics=dict(found.data.metrics),
+        )
 
     def _registered_model(self, name: str) -> RegisteredModel:
         from mlflow.exceptions import MlflowException

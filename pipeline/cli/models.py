@@ -1,0 +1,240 @@
+"""``tritonpipe promote | rollback | status | inspect``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.output import StageLog, dry_run_option, emit, json_option, say, table
+from pipeline.errors import RequestError
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import PromotionRequest, PublishPlan
+
+_REFERENCE = re.compile(r"(?P<model>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]{0,17}))?")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--name", help="Serve it under this name instead of the registered model's.")
+@dry_run_option
+@json_option
+def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Serve a model version: fetch, export, check, publish, confirm, record.
+
+    MODEL is NAME@ALIAS, NAME/VERSION, or NAME for the default alias (TRITONPIPE_ALIAS, champion).
+    Unless this succeeds, what was served before is still served.
+
+    \b
+    Examples:
+      tritonpipe promote fraud@champion
+      tritonpipe promote fraud/7 --dry-run
+      tritonpipe promote "Fraud model@champion" --name fraud
+    """
+    from pipeline.flows.promote import plan_promotion
+    from pipeline.flows.promote import promote as run_promotion
+    from pipeline.settings import load_settings
+
+    settings = load_settings()
+    request = _request(model, settings.alias, name)
+    if dry_run:
+        plan = plan_promotion(request, settings, progress=StageLog())
+        emit(plan, as_json=as_json, human=lambda: _print_plan(plan))
+        return
+    result = run_promotion(request, settings, progress=StageLog())
+
+    def human() -> None:
+        errors = [c.max_absolute_error for c in result.confirmation.comparisons]
+        before = "nothing" if result.previous is None else f"version {result.previous}"
+        table(
+            ["model", "version", "outcome", "before", "max abs. error", "release"],
+            [
+                [
+                    result.triton_name,
+                    result.confirmation.version,
+                    result.outcome,
+                    before,
+                    f"{max(errors):.1e}",
+                    result.digest[:19],
+                ]
+            ],
+        )
+
+    emit(result, as_json=as_json, human=human)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--to", type=click.IntRange(min=1), help="A kept release; default: the previous one.")
+@dry_run_option
+@json_option
+def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Serve the previous release of a Triton model again: one write, no export.
+
+    The alias in MLflow stays where it is; move it there if the wish has changed, too.
+
+    \b
+    Examples:
+      tritonpipe rollback fraud
+      tritonpipe rollback fraud --to 5
+    """
+    from pipeline.flows.rollback import plan_rollback
+    from pipeline.flows.rollback import rollback as run_rollback
+    from pipeline.settings import load_settings
+
+    settings = load_settings()
+    if dry_run:
+        plan = plan_rollback(model, settings, to=to)
+        emit(
+            plan,
+            as_json=as_json,
+            human=lambda: click.echo(
+                f"{plan.model}: version {plan.version} would be served instead of {plan.previous}"
+            ),
+        )
+        return
+    result = run_rollback(model, settings, to=to, progress=StageLog())
+    emit(
+        result,
+        as_json=as_json,
+        human=lambda: click.echo(
+            f"{result.plan.model}: version {result.plan.version} is served again "
+            f"instead of {result.plan.previous}"
+        ),
+    )
+
+
+@click.command()
+@click.argument("model", required=False)
+@json_option
+def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Show what is wished in MLflow, published in S3 and served by Triton.
+
+    \b
+    Examples:
+      tritonpipe status
+      tritonpipe status fraud --json
+    """
+    from pipeline.flows.status import status as read_status
+    from pipeline.settings import load_settings
+
+    report = read_status(load_settings(), model=model)
+
+    def human() -> None:
+        headers = ["model", f"wished ({report.alias})", "published", "served", "release", "state"]
+        rows = [
+            [
+                m.model,
+                _or_dash(m.wished),
+                _or_dash(m.published),
+                _or_dash(m.served),
+                m.digest[:19],
+                m.state,
+            ]
+            for m in report.models
+        ]
+        if rows:
+            table(headers, rows)
+        else:
+            say(f"nothing is published, and no registered model has the alias {report.alias!r}")
+
+    emit(report, as_json=as_json, human=human)
+    for problem in report.problems:
+        say(f"warning: {problem}")
+
+
+@click.command()
+@click.argument("release")
+@json_option
+def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
+    """Show a release: files, digests, tools, events, and the run that trained it.
+
+    RELEASE is MODEL/VERSION, or MODEL for the version published now.
+
+    \b
+    Examples:
+      tritonpipe inspect fraud
+      tritonpipe inspect fraud/7 --json
+    """
+    from pipeline.flows.status import inspect as inspect_release
+    from pipeline.settings import load_settings
+
+    request = _request(release, "", None)
+    found = inspect_release(request.model, request.version, load_settings())
+    manifest, lineage = found.manifest, found.manifest.lineage
+
+    def human() -> None:
+        table(
+            ["release", f"{manifest.model}/{manifest.version}"],
+            [
+                ["digest", found.digest],
+                ["served", "yes" if found.served else "no"],
+                ["intact in the repository", "yes" if found.published else "no"],
+                ["registered model", f"{lineage.registered_model}/{lineage.registered_version}"],
+                ["source", f"{lineage.source} ({lineage.flavor})"],
+                ["source digest", lineage.source_digest],
+                ["tools", ", ".join(f"{k} {v}" for k, v in sorted(manifest.tools.items()))],
+                *_run_rows(lineage.run_id, found.run),
+            ],
+        )
+        table(["file", "bytes", "SHA-256"], [[f.path, f.size, f.sha256] for f in manifest.files])
+        table(
+            ["when", "event", "by", "reason"],
+            [[e.at, f"{e.action}: {e.event}", e.by, e.reason] for e in found.events],
+        )
+
+    emit(found, as_json=as_json, human=human)
+
+
+def _run_rows(run_id: str | None, run: object) -> list[list[object]]:
+    from pipeline.registries import Run
+
+    if run_id is None:
+        return [["run", "registered without a run"]]
+    if not isinstance(run, Run):
+        return [["run", f"{run_id} (no longer in the registry)"]]
+    return [
+        ["run", f"{run.run_id} ({run.name}) by {run.user} at {run.started}"],
+        ["experiment", run.experiment],
+        ["parameters", ", ".join(f"{k}={v}" for k, v in sorted(run.parameters.items())) or "none"],
+        ["metrics", ", ".join(f"{k}={v:g}" for k, v in sorted(run.metrics.items())) or "none"],
+    ]
+
+
+def _request(text: str, alias: str, name: str | None) -> PromotionRequest:
+    from pipeline.artifacts import PromotionRequest
+
+    match = _REFERENCE.fullmatch(text)
+    if match is None:
+        raise RequestError(
+            f"{text!r} does not name a model version",
+            hint="write NAME@ALIAS, NAME/VERSION (a positive number) or NAME",
+        )
+    if match["version"]:
+        return PromotionRequest(
+            model=match["model"], version=int(match["version"]), triton_name=name
+        )
+    return PromotionRequest(
+        model=match["model"], alias=match["alias"] or alias or None, triton_name=name
+    )
+
+
+def _print_plan(plan: PublishPlan) -> None:
+    if plan.is_empty:
+        click.echo(f"{plan.model}/{plan.version} is published and committed: nothing to do")
+        return
+    for key in plan.deletes:
+        click.echo(f"delete  {key}  (left behind by a publication that never committed)")
+    for file in plan.uploads:
+        click.echo(f"upload  {plan.model}/{plan.version}/{file.path}  {file.size} bytes")
+    if plan.uploads:
+        click.echo(f"upload  {plan.model}/{plan.version}/manifest.json")
+    if plan.commit:
+        before = "nothing" if plan.previous is None else f"version {plan.previous}"
+        click.echo(f"commit  {plan.model}/config.pbtxt  version {plan.version} instead of {before}")
+
+
+def _or_dash(version: int | None) -> str:
+    return "-" if version is None else str(version)
