@@ -1,0 +1,53 @@
+# Everything runs in a virtual environment of this folder; nothing is installed elsewhere but the
+# servers of the embedded stack, which share one environment below ~/.cache/tritonpipe.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test test-unit test-integration lint format check bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED)  ## Make the virtual environment with every tested version pinned
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+	  { echo "Python 3.11 or 3.12 is needed; found $(PYTHON). Set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3.11-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,pytorch,dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## The main job on real servers: train, promote, query, roll back under load
+	$(BIN)/tritonpipe demo $(DEMO_OPTIONS)
+
+test: test-unit test-integration  ## Prove it: unit tests, then the real MLflow, S3 and Triton
+
+test-unit: $(INSTALLED)  ## Laws and examples without any server
+	$(BIN)/pytest tests/unit
+
+test-integration: $(INSTALLED)  ## The same against real servers, started once
+	$(BIN)/pytest tests/integration
+
+lint: $(INSTALLED)  ## ruff, mypy and the floors of the architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: lint test  ## Everything that must pass before a change lands
+
+bench: $(INSTALLED)  ## Measure serving and promotion; prints tables
+	$(BIN)/python -P benchmarks/serving.py
+	$(BIN)/python -P benchmarks/promotion.py
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
