@@ -11,10 +11,12 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,14 +156,20 @@ def request_inputs(kit: Any, arrays: dict[str, Array]) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def server(server_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("triton")
+    with running_server(server_environment, tmp_path_factory.mktemp("triton")) as running:
+        yield running
+
+
+@contextmanager
+def running_server(environment: Path, folder: Path) -> Iterator[Server]:
+    """Start a server on an empty repository in ``folder``, and end it."""
     repository = folder / "repository"
     repository.mkdir()
-    site_packages = install_backends(server_environment, folder / "backends")
+    site_packages = install_backends(environment, folder / "backends")
     http, grpc, metrics = free_ports(3)
-    environment = {
-        "PATH": f"{server_environment}/bin:{os.environ['PATH']}",
-        "VIRTUAL_ENV": str(server_environment),
+    variables = {
+        "PATH": f"{environment}/bin:{os.environ['PATH']}",
+        "VIRTUAL_ENV": str(environment),
         "LD_LIBRARY_PATH": str(site_packages / "nvidia_pytriton.libs"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -179,19 +187,25 @@ def server(server_environment: Path, tmp_path_factory: pytest.TempPathFactory) -
     ]
     log = folder / "triton.log"
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+        process = subprocess.Popen(command, env=variables, stdout=stream, stderr=stream)
     try:
-        clients = triton_grpc.InferenceServerClient(f"127.0.0.1:{grpc}")
-        with clients, triton_http.InferenceServerClient(f"127.0.0.1:{http}") as http_client:
-            wait_until_live(process, clients, log)
-            yield Server(repository=repository, log=log, grpc=clients, http=http_client)
+        with (
+            triton_grpc.InferenceServerClient(f"127.0.0.1:{grpc}") as grpc_client,
+            triton_http.InferenceServerClient(f"127.0.0.1:{http}") as http_client,
+        ):
+            wait_until_live(process, grpc_client, log)
+            yield Server(repository=repository, log=log, grpc=grpc_client, http=http_client)
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def wait_until_live(process: subprocess.Popen[bytes], client: Any, log: Path) -> None:
@@ -701,6 +715,35 @@ def test_unreadable_graphs_parameters_and_features_are_refused(server: Server) -
     assert "model_transaction_policy is decoupled" in server.refusal(decoupled)
     assert "KIND_GPU" in server.refusal(gpu)
     assert "cannot load model.onnx: " in server.failed_load("broken")
+
+
+def test_a_numpy_that_would_give_wrong_numbers_is_refused(
+    server_environment: Path, tmp_path: Path
+) -> None:
+    if np.lib.NumpyVersion(np.__version__) < "2.0.0":
+        pytest.skip(f"needs NumPy 2 in the running environment, found {np.__version__}")
+    if not (server_environment / "lib" / f"python3.{sys.version_info.minor}").is_dir():
+        pytest.skip("needs the Python version of the server environment")
+    environment = with_other_numpy(server_environment, tmp_path / "environment")
+
+    with running_server(environment, tmp_path) as server:
+        refusal = server.refusal(lookup("numpy_2", more=""))
+
+    assert f"NumPy {np.__version__} is installed for Triton's Python backend" in refusal
+    assert "Install 'numpy<2' in that environment" in refusal
+
+
+def with_other_numpy(environment: Path, twin: Path) -> Path:
+    """Make a twin of an environment, of links, that has the NumPy of the running one."""
+    [site_packages] = environment.glob("lib/python*/site-packages")
+    packages = twin / site_packages.relative_to(environment)
+    packages.mkdir(parents=True)
+    (twin / "bin").symlink_to(environment / "bin")
+    shutil.copy(environment / "pyvenv.cfg", twin)
+    for package in site_packages.iterdir():
+        origin = Path(np.__file__).parents[1] if package.name.startswith("numpy") else site_packages
+        (packages / package.name).symlink_to(origin / package.name)
+    return twin
 
 
 def test_threads_are_those_of_the_parameters(server: Server) -> None:
