@@ -14,6 +14,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli import errors, models
+from pipeline.cli.demo import demo
 from pipeline.cli.stack import stack
 from pipeline.errors import TritonpipeError
 
@@ -39,7 +40,8 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
     )
 
 
-for command in (stack, models.promote, models.rollback, models.status, models.inspect):
+_COMMANDS = (demo, stack, models.promote, models.rollback, models.status, models.inspect)
+for command in _COMMANDS:
     tritonpipe.add_command(command)
 
 
