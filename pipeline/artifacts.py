@@ -114,9 +114,12 @@ class OnnxModel:
 
     @property
     def is_batching(self) -> bool:
-        """Whether every input and output has a free first dimension to stack requests along."""
+        """Whether every input and output has a free first dimension to stack requests along.
+
+        Triton cannot stack requests of which some leave an input out.
+        """
         return bool(self.inputs) and all(
-            spec.has_dynamic_batch for spec in (*self.inputs, *self.outputs)
+            spec.has_dynamic_batch and not spec.optional for spec in (*self.inputs, *self.outputs)
         )
 
 

@@ -146,8 +146,8 @@ def _tensor(message: Any, spec: TensorSpec, *, is_batching: bool) -> Any:
     tensor = message(
         name=spec.name, data_type=pb.DataType.Value(spec.data_type.triton), dims=shape or (1,)
     )
-    if not shape:
-        # Triton knows no scalars: clients see [1] and the model sees [].
+    if is_batching and not shape:
+        # Clients see [N, 1] and the model sees [N]; without batching, [1] stands for a scalar.
         tensor.reshape.SetInParent()
     if spec.optional and message is pb.ModelInput:
         tensor.optional = True
