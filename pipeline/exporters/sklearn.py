@@ -1,0 +1,214 @@
+"""The ``sklearn`` flavor: estimators and pipelines of scikit-learn, through skl2onnx.
+
+Guarantees: clients send a column under the column's own name; numbers travel as FP32, and a whole
+number that FP32 cannot hold is refused rather than rounded; the expected outputs are what the
+estimator itself predicts on the logged example, in its own precision and with its own columns.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from pipeline.artifacts import ONNX_FILE, Export, SourceModel
+from pipeline.errors import DependencyError, ModelError
+from pipeline.exporters.columns import Features, features
+from pipeline.exporters.logged import described, example_or_generated, loaded
+from pipeline.onnx_graph import onnx_model, rename_tensors
+from pipeline.samples import Array, Samples
+
+LABEL: Final = "label"
+PROBABILITIES: Final = "probabilities"
+PREDICTION: Final = "prediction"
+
+_TARGET_OPSET: Final = {"": 18, "ai.onnx.ml": 3}
+"""Old enough for every ONNX Runtime that a Triton release of the last two years brings."""
+
+_PACKAGES: Final = ("onnx", "scikit-learn", "skl2onnx")
+
+
+class SklearnExporter:
+    """A :class:`pipeline.exporters.Exporter` for classifiers and regressors."""
+
+    flavor: ClassVar[str] = "sklearn"
+    extra: ClassVar[str] = "sklearn"
+
+    def export(self, source: SourceModel, destination: Path) -> Export:
+        """Write ``onnx/model.onnx`` and ``samples.npz``; see the protocol."""
+        try:
+            import mlflow.sklearn
+            import skl2onnx  # noqa: F401  asked for here, so that its absence has a name
+        except ImportError as error:
+            raise DependencyError(
+                f"exporting the sklearn flavor needs {error.name}",
+                hint="pip install 'tritonpipe[sklearn]'",
+            ) from error
+
+        estimator = loaded(source, lambda: mlflow.sklearn.load_model(str(source.path)))
+        predicted = _predicted_by(estimator, source)
+        example, origin = example_or_generated(source)
+        taken = features(example, source, by_name=_picks_columns_by_name(estimator))
+        expected = _expected(estimator, taken.original, predicted, source)
+        graph = _converted(estimator, taken, source)
+        _name_tensors(graph, list(taken.inputs), predicted, source)
+
+        folder = destination / "onnx"
+        folder.mkdir()
+        (folder / ONNX_FILE).write_bytes(graph.SerializeToString(deterministic=True))
+        onnx = onnx_model(folder, source=source, flavor=self.flavor, packages=_PACKAGES)
+        outputs = {
+            spec.name: _as_in_graph(expected[spec.name], spec, source) for spec in onnx.outputs
+        }
+        samples = Samples(inputs=taken.inputs, outputs=outputs)
+        return Export(
+            onnx=onnx,
+            samples=samples.save(destination / "samples.npz"),
+            samples_origin=origin + taken.note,
+        )
+
+
+def _predicted_by(estimator: Any, source: SourceModel) -> tuple[str, ...]:
+    """Names of the outputs that this estimator has."""
+    from sklearn.base import is_classifier, is_regressor
+
+    if is_classifier(estimator):
+        has_probabilities = hasattr(estimator, "predict_proba")
+        return (LABEL, PROBABILITIES) if has_probabilities else (LABEL,)
+    if is_regressor(estimator):
+        return (PREDICTION,)
+    raise ModelError(
+        f"{source.version} is a {type(estimator).__name__}, which is neither a classifier nor a "
+        "regressor; these two are supported, alone or at the end of a Pipeline",
+        hint="put a classifier or regressor at the end of the pipeline, or export to ONNX yourself "
+        "and log it with mlflow.onnx",
+    )
+
+
+def _picks_columns_by_name(estimator: Any) -> bool:
+    from sklearn.compose import ColumnTransformer
+
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    picked = (
+        columns
+        for part in parts
+        if isinstance(part, ColumnTransformer)
+        for _, _, columns in part.transformers
+    )
+    return any(_is_by_name(columns) for columns in picked)
+
+
+def _is_by_name(columns: Any) -> bool:
+    # A callable picks by the names or types of a DataFrame's columns.
+    if callable(columns) or isinstance(columns, str):
+        return True
+    if isinstance(columns, slice):
+        return isinstance(columns.start, str) or isinstance(columns.stop, str)
+    return any(isinstance(item, str) for item in np.atleast_1d(np.asarray(columns, dtype=object)))
+
+
+def _expected(
+    estimator: Any, original: Any, predicted: tuple[str, ...], source: SourceModel
+) -> dict[str, Array]:
+    methods = {LABEL: "predict", PROBABILITIES: "predict_proba", PREDICTION: "predict"}
+    expected = {}
+    for name in predicted:
+        try:
+            values = getattr(estimator, methods[name])(original)
+        except Exception as error:
+            raise ModelError(
+                f"{source.version} cannot predict its own input example: {described(error)}",
+                hint="log the model again with an input example that it accepts",
+            ) from error
+        if isinstance(values, list) or (name == LABEL and np.ndim(values) != 1):
+            raise ModelError(
+                f"{source.version} predicts several labels per row; one is supported",
+                hint="log one model per label",
+            )
+        expected[name] = np.asarray(values)
+    return expected
+
+
+def _converted(estimator: Any, taken: Features, source: SourceModel) -> Any:
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    kinds = {
+        name: (StringTensorType if array.dtype == object else FloatTensorType)([None, width])
+        for name, array in taken.inputs.items()
+        for width in (array.shape[1],)
+    }
+
+    def convert(options: dict[str, bool]) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside skl2onnx; nobody can act on them
+            return convert_sklearn(
+                estimator,
+                source.version.name,
+                list(kinds.items()),
+                options=options,
+                target_opset=_TARGET_OPSET,
+            )
+
+    try:
+        try:
+            return convert({"zipmap": False})
+        except NameError:
+            # skl2onnx refuses the option for estimators whose outputs are plain tensors anyway.
+            return convert({})
+    except Exception as error:
+        raise ModelError(
+            f"skl2onnx cannot convert {source.version}, {_anatomy(estimator)}: {described(error)}",
+            hint="replace the step that is not supported (https://onnx.ai/sklearn-onnx/"
+            "supported.html), or export to ONNX yourself and log it with mlflow.onnx",
+        ) from error
+
+
+def _anatomy(estimator: Any) -> str:
+    steps = [type(step).__name__ for _, step in getattr(estimator, "steps", [])]
+    name = type(estimator).__name__
+    return f"a {name} of {', '.join(steps)}" if steps else f"a {name}"
+
+
+def _name_tensors(
+    graph: Any, inputs: list[str], outputs: tuple[str, ...], source: SourceModel
+) -> None:
+    """Undo the renaming of columns by skl2onnx, and name what is predicted."""
+    found = len(graph.graph.input), len(graph.graph.output)
+    if found[0] != len(inputs) or found[1] < len(outputs):
+        raise ModelError(
+            f"the graph of {source.version} has {found[0]} inputs and {found[1]} outputs, expected "
+            f"{len(inputs)} and {len(outputs)}"
+        )
+    # Without predict_proba, skl2onnx adds scores that the estimator has no prediction for.
+    del graph.graph.output[len(outputs) :]
+    rename_tensors(graph, inputs, outputs)
+
+
+def _as_in_graph(values: Array, spec: Any, source: SourceModel) -> Array:
+    """The estimator's prediction in the element type and rank of the graph's output.
+
+    Raises:
+        ModelError: A label is not kept exactly by the graph's type, or the shapes do not fit.
+    """
+    array = values.reshape(-1, 1) if values.ndim == 1 and len(spec.shape) == 2 else values
+    fits = array.ndim == len(spec.shape) and all(
+        size in (-1, found) for size, found in zip(spec.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise ModelError(
+            f"output {spec.name!r} of {source.version} has shape {list(spec.shape)} in the graph, "
+            f"the estimator predicts {list(values.shape)}"
+        )
+    if spec.data_type.numpy == "object":
+        return array.astype(str).astype(object)
+    cast = array.astype(spec.data_type.numpy)
+    if not spec.data_type.is_floating and not np.array_equal(cast, array):
+        raise ModelError(
+            f"the labels of {source.version} are {array.dtype}, which the graph cannot keep as "
+            f"{spec.data_type.value}",
+            hint="train with whole numbers or strings as labels",
+        )
+    return cast

@@ -1,0 +1,256 @@
+"""Runs the stages that execute a model author's code in a child process, and survives them.
+
+Guarantees: the child sees none of our credentials and addresses; it and all it started are gone
+when the call returns or raises, whatever the reason; an expected failure inside is raised here as
+the same error; any other end (crash, signal, limit) is a :class:`ModelError` that says what
+happened to which model. This module itself imports nothing heavy.
+
+The child shares the network and the file system of this user: it is protection against accidents
+and against leaking our secrets, not a jail for hostile models. For these, run the whole program in
+a container without network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from pipeline import errors
+from pipeline.artifacts import Export, OnnxModel, Report, SourceModel
+from pipeline.errors import ModelError, TritonpipeError
+from pipeline.flows.worker_main import (
+    LIMITS_HINT,
+    CheckJob,
+    ExportJob,
+    Failure,
+    Job,
+    Limits,
+    Outcome,
+)
+from pipeline.plugins import kinds
+from pipeline.serialization import from_json, to_json
+
+__all__ = ["Limits", "check_in_child", "choose_exporter", "export_in_child"]
+
+_log = logging.getLogger(__name__)
+
+_PASSED_ON: Final = (
+    "PATH",
+    "PYTHONPATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+)
+_SET: Final = {
+    # Loading pickles is what this process is for; the second name is the one of MLflow 3.18.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true",
+    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # The discard port: whatever asks for a server finds none.
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONHASHSEED": "0",
+}
+_POLL_SECONDS: Final = 0.02
+_LINES: Final = 20
+"""Lines of the child's output that an error shows."""
+
+
+def choose_exporter(source: SourceModel) -> str:
+    """The first of the model's flavors that has an exporter.
+
+    ``python_function`` never counts: every model has it, and it is Python code by definition.
+
+    Raises:
+        ModelError: None has; says which flavors are supported.
+    """
+    available = kinds("exporters")
+    flavors = [flavor for flavor in source.flavors if flavor != "python_function"]
+    for flavor in flavors:
+        if flavor in available:
+            return flavor
+    raise ModelError(
+        f"{source.version} was logged with {', '.join(flavors) or 'no flavor but python_function'}"
+        f"; there are exporters for {', '.join(sorted(available)) or 'nothing'}",
+        hint="log the model with one of these flavors, or install the exporter of yours",
+    )
+
+
+def export_in_child(
+    source: SourceModel, destination: Path, *, limits: Limits | None = None
+) -> Export:
+    """Export a model into the empty folder ``destination``.
+
+    Raises:
+        ModelError: The model cannot be exported as it was logged, or its code ended the child.
+        DependencyError: A package that its flavor needs is not installed.
+    """
+    job = ExportJob(
+        source=source, exporter=choose_exporter(source), destination=destination.resolve()
+    )
+    outcome = _run(f"exporting {source.version}", limits, export=job)
+    export = outcome.export
+    if export is None or not all(
+        path.is_relative_to(job.destination) for path in (export.onnx.path, export.samples)
+    ):
+        raise ModelError(f"exporting {source.version} left no model in {destination}")
+    return export
+
+
+def check_in_child(
+    onnx: OnnxModel,
+    samples: Path,
+    *,
+    samples_origin: str,
+    relative_tolerance: float,
+    absolute_tolerance: float,
+    limits: Limits | None = None,
+) -> Report:
+    """Run an exported model and compare it with the predictions of its source.
+
+    Raises:
+        ModelError: Running it ended the child. Answers that differ are findings in the report.
+    """
+    job = CheckJob(
+        onnx=onnx,
+        samples=samples,
+        samples_origin=samples_origin,
+        relative_tolerance=relative_tolerance,
+        absolute_tolerance=absolute_tolerance,
+    )
+    report = _run(f"checking the ONNX model in {onnx.path}", limits, check=job).report
+    if report is None:
+        raise ModelError(f"checking the ONNX model in {onnx.path} gave no report")
+    return report
+
+
+def _run(
+    subject: str,
+    limits: Limits | None,
+    *,
+    export: ExportJob | None = None,
+    check: CheckJob | None = None,
+) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="tritonpipe-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        job = Job(
+            subject=subject,
+            result=folder / "result.json",
+            parent=os.getpid(),
+            limits=limits or Limits(),
+            export=export,
+            check=check,
+        )
+        log = folder / "output.log"
+        status = _child(job, folder, log)
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if lines:
+            _log.debug("output of %s:\n%s", subject, "\n".join(lines))
+        if status != 0:
+            raise _died(job, status, lines)
+        outcome = _outcome(job)
+    if outcome.failure is not None:
+        raise _raised_again(outcome.failure)
+    return outcome
+
+
+def _child(job: Job, folder: Path, log: Path) -> int | None:
+    """Run the job; gives its exit status, or None if it took too long."""
+    job_file = folder / "job.json"
+    job_file.write_text(json.dumps(to_json(job)), encoding="utf-8")
+    home = folder / "home"
+    home.mkdir()
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "pipeline.flows.worker_main"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  our own module
+            [*command, str(job_file)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=home,
+            env=_environment(os.environ, home),
+            start_new_session=True,
+        )
+        try:
+            has_ended = _await_end(process.pid, job.limits.seconds)
+        finally:
+            # The child is not reaped yet, so its group's number cannot belong to others.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return process.returncode if has_ended else None
+
+
+def _await_end(pid: int, seconds: float) -> bool:
+    """Wait for a process to end without reaping it; False if it still runs after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _environment(ours: Mapping[str, str], home: Path) -> dict[str, str]:
+    """What the child sees: an allow-list, because nobody can list all names of secrets."""
+    passed_on = {name: ours[name] for name in _PASSED_ON if name in ours}
+    return {**passed_on, **_SET, "HOME": str(home), "TMPDIR": str(home)}
+
+
+def _outcome(job: Job) -> Outcome:
+    try:
+        document = json.loads(job.result.read_text(encoding="utf-8"))
+        outcome: Outcome = from_json(Outcome, document)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{job.subject} ended without a result: {error}",
+            hint="the model's code ended the process itself, for instance with sys.exit(0)",
+        ) from error
+    return outcome
+
+
+def _raised_again(failure: Failure) -> TritonpipeError:
+    kind = getattr(errors, failure.kind, ModelError)
+    error: TritonpipeError = kind(failure.message, hint=failure.hint)
+    return error
+
+
+def _died(job: Job, status: int | None, lines: list[str]) -> ModelError:
+    message = f"{job.subject} {_cause_of_death(job.limits, status)}"
+    if lines:
+        message += "; its last output:\n" + "\n".join(lines[-_LINES:])
+    return ModelError(message, hint=LIMITS_HINT)
+
+
+def _cause_of_death(limits: Limits, status: int | None) -> str:
+    if status is None:
+        return f"was ended after {limits.seconds:g} s, the time allowed"
+    if status >= 0:
+        return f"failed unexpectedly with exit status {status}"
+    number = -status
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number == signal.SIGXCPU:
+        return f"was ended after {limits.cpu_seconds} s of processor time, the most allowed"
+    if number == signal.SIGKILL:
+        return f"was ended by {name}: most often the machine or container ran out of memory"
+    return f"crashed with {name}"
