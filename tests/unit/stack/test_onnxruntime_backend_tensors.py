@@ -35,25 +35,26 @@ def test_nothing_to_run_has_no_groups() -> None:
 def test_what_is_stacked_is_split_again(counts: tuple[int, ...]) -> None:
     feeds = [{"x": rows(count, 2, start=10 * i)} for i, count in enumerate(counts)]
 
-    together = request_groups.stacked(feeds)["x"]
-    parts = request_groups.split("x", together, [request_groups.rows_of(f) for f in feeds])
+    together = request_groups.stacked(feeds)
+    parts = request_groups.distributed(together, [request_groups.rows_of(f) for f in feeds])
 
     assert len(parts) == len(feeds)
     for part, feed in zip(parts, feeds, strict=True):
-        np.testing.assert_array_equal(part, feed["x"])
-        assert part.flags.c_contiguous
+        np.testing.assert_array_equal(part["x"], feed["x"])
+        assert part["x"].flags.c_contiguous
 
 
 def test_one_request_is_not_copied() -> None:
     feed = {"x": rows(2, 2)}
     assert request_groups.stacked([feed]) is feed
-    assert request_groups.split("x", feed["x"], [2])[0] is feed["x"]
+    assert request_groups.distributed(feed, [2])[0]["x"] is feed["x"]
 
 
 @pytest.mark.parametrize("shape", [(), (1, 2), (4, 2)])
-def test_an_output_with_other_rows_is_refused(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("counts", [[3], [1, 2]])
+def test_an_output_with_other_rows_is_refused(shape: tuple[int, ...], counts: list[int]) -> None:
     with pytest.raises(ValueError, match=r"output 'y' has shape .* for a batch of 3"):
-        request_groups.split("y", rows(*shape), [1, 2])
+        request_groups.distributed({"y": rows(*shape)}, counts)
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (4,), (1, 4, 1)])

@@ -104,14 +104,11 @@ class TritonPythonModel:
         wanted = [request.requested_output_names() for request in requests]
         names = wanted[0] if len(wanted) == 1 else list(dict.fromkeys(chain(*wanted)))
         arrays = self._run_graph(names, request_groups.stacked(feeds))
-        if not self._batches:
-            return [self._response(names, dict(zip(names, arrays, strict=True)))]
-        rows = [request_groups.rows_of(feed) for feed in feeds]
-        parts = zip(*map(partial(request_groups.split, rows=rows), names, arrays), strict=True)
-        return [
-            self._response(mine, dict(zip(names, part, strict=True)))
-            for mine, part in zip(wanted, parts, strict=True)
-        ]
+        parts = [dict(zip(names, arrays, strict=True))]
+        if self._batches:
+            rows = [request_groups.rows_of(feed) for feed in feeds]
+            parts = request_groups.distributed(parts[0], rows)
+        return [self._response(mine, part) for mine, part in zip(wanted, parts, strict=True)]
 
     def _response(self, names: Sequence[str], arrays: Mapping[str, request_groups.Array]) -> Any:
         tensors = [self._writers[name](name, arrays[name]) for name in names]

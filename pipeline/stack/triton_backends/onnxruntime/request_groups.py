@@ -8,6 +8,7 @@ One request alone is passed through without a copy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,16 +42,21 @@ def rows_of(feed: Feed) -> int:
     return int(next(iter(feed.values())).shape[0])
 
 
-def split(name: str, array: Array, rows: Sequence[int]) -> list[Array]:
-    """Cut an output into one contiguous view per request.
+def distributed(outputs: dict[str, Array], rows: Sequence[int]) -> list[dict[str, Array]]:
+    """Cut the outputs of one run into contiguous views, for each request those of its own rows.
 
     Raises:
-        ValueError: The output does not have as many rows as went in.
+        ValueError: An output does not have as many rows as went in.
     """
     total = sum(rows)
-    if array.ndim == 0 or array.shape[0] != total:
-        raise ValueError(f"output {name!r} has shape {list(array.shape)} for a batch of {total}")
+    for name, array in outputs.items():
+        if array.ndim == 0 or array.shape[0] != total:
+            raise ValueError(
+                f"output {name!r} has shape {list(array.shape)} for a batch of {total}"
+            )
     if len(rows) == 1:
-        return [array]
-    stops = np.cumsum(rows).tolist()
-    return [array[stop - count : stop] for stop, count in zip(stops, rows, strict=True)]
+        return [outputs]
+    return [
+        {name: array[stop - count : stop] for name, array in outputs.items()}
+        for count, stop in zip(rows, accumulate(rows), strict=True)
+    ]
