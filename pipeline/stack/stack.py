@@ -1,0 +1,313 @@
+"""The embedded stack: MLflow, S3 and Triton as one thing that is up or down.
+
+Guarantees: what :meth:`Stack.up` started runs and answers when it returns, and is stopped again
+when it fails or is interrupted; what ran before is left alone. :meth:`Stack.down` leaves no
+process, port or shared memory. Data and addresses survive both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from pipeline.errors import RequestError, StackError
+from pipeline.flows.progress import Progress, silent
+from pipeline.stack import ports as port_choice
+from pipeline.stack import processes
+from pipeline.stack.credentials import REGION, s3_key
+from pipeline.stack.environment import ServerEnvironment, ensure_server_environment
+from pipeline.stack.leftovers import remove_leftovers
+from pipeline.stack.mlflow_server import launch_mlflow
+from pipeline.stack.part import Launch, Part
+from pipeline.stack.ports import LOOPBACK, Ports
+from pipeline.stack.s3_server import BUCKET, PREFIX, launch_s3
+from pipeline.stack.signals import deferred_interrupts
+from pipeline.stack.state import StackOptions, StateDirectory, default_state_directory
+from pipeline.stack.status import PartStatus, StackStatus
+from pipeline.stack.triton_server import launch_triton, wait_for_entries
+
+PART_NAMES: Final = ("s3", "mlflow", "triton")
+"""In the order in which they start."""
+
+_PORTS_OF: Final = {
+    "s3": ("s3",),
+    "mlflow": ("mlflow",),
+    "triton": ("triton_http", "triton_grpc", "triton_metrics"),
+}
+_ENTRIES_PATIENCE: Final = 60.0
+
+Tell = Callable[[str], None]
+"""Called with a sentence for the user, when something is not as asked."""
+
+
+def _nobody(_text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the servers of a stack are, or will be after the next ``up``."""
+
+    mlflow: str
+    s3: str
+    triton_http: str
+    triton_grpc: str
+    triton_metrics: str
+    repository: str
+
+
+class Stack:
+    """The stack in one state directory; any number of them run side by side."""
+
+    def __init__(self, state_directory: Path | None = None) -> None:
+        self._state = StateDirectory(state_directory or default_state_directory())
+        self._s3 = Part(self._state, "s3", "S3", stop_patience=5)
+        self._mlflow = Part(self._state, "mlflow", "MLflow", stop_patience=10)
+        self._triton = Part(self._state, "triton", "Triton", stop_patience=15)
+        self._parts = {part.name: part for part in (self._s3, self._mlflow, self._triton)}
+
+    @property
+    def state_directory(self) -> Path:
+        """Where it keeps everything."""
+        return self._state.path
+
+    @property
+    def is_running(self) -> bool:
+        """Whether any part of it runs."""
+        return any(part.is_running for part in self._parts.values())
+
+    def up(
+        self,
+        progress: Progress = silent,
+        *,
+        tell: Tell = _nobody,
+        ports: Mapping[str, int] | None = None,
+        poll_seconds: int | None = None,
+    ) -> StackStatus:
+        """Start what does not run and return when all parts answer.
+
+        Args:
+            progress: Told the stages.
+            tell: Told what differs from what could be expected: other ports, a part that had
+                died, entries of the repository that do not load.
+            ports: Ports to use, by field of :class:`Ports`; 0 for any free one. By default those
+                of last time, and others where they are taken.
+            poll_seconds: How often Triton looks for changes; by default as last time, at first 1.
+
+        Raises:
+            StackError: A part did not start; the end of its log is part of the message.
+            DependencyError: The servers cannot be installed here.
+            SettingsError: The state directory or a port cannot be used.
+        """
+        environment = ensure_server_environment(progress)
+        self._state.create()
+        with self._state.locked(progress):
+            self._choose_options(ports or {}, poll_seconds, tell)
+            self._start_missing(environment, progress, tell)
+        return self.status()
+
+    def down(self, progress: Progress = silent, *, delete: bool = False) -> None:
+        """Stop everything; data stays unless ``delete`` is set.
+
+        Raises:
+            SettingsError: There is a folder, but it is not the state of a stack.
+            StackError: A process could not be ended.
+        """
+        if not self._state.exists:
+            if delete:
+                self._state.require_deletable()
+            return
+        with self._state.locked(progress):
+            # Triton first: it unloads models in order while S3 is still there.
+            for part in (self._triton, self._mlflow, self._s3):
+                if part.identity() is not None:
+                    with progress(f"stop {part.title}"):
+                        part.stop()
+            remove_leftovers(self._state)
+            if delete:
+                self._state.delete()
+
+    def restart(self, name: str, progress: Progress = silent, *, tell: Tell = _nobody) -> None:
+        """Stop one part and start it again on the same address.
+
+        Raises:
+            RequestError: There is no such part.
+            StackError: It did not start.
+        """
+        part = self._part(name)
+        self._require_created()
+        environment = ensure_server_environment(progress)
+        with self._state.locked(progress):
+            with progress(f"stop {part.title}"):
+                part.stop()
+            self._choose_options({}, None, tell)
+            self._start_missing(environment, progress, tell)
+
+    def status(self) -> StackStatus:
+        """Look at every part now."""
+        parts = tuple(self._status_of(part) for part in self._parts.values())
+        return StackStatus(state_directory=self._state.path, parts=parts)
+
+    def addresses(self) -> Addresses:
+        """Where the servers are.
+
+        Raises:
+            StackError: No stack was ever started here.
+        """
+        self._require_created()
+        ports = self._state.options().ports
+        return Addresses(
+            mlflow=f"http://{LOOPBACK}:{ports.mlflow}",
+            s3=f"http://{LOOPBACK}:{ports.s3}",
+            triton_http=f"http://{LOOPBACK}:{ports.triton_http}",
+            triton_grpc=f"{LOOPBACK}:{ports.triton_grpc}",
+            triton_metrics=f"http://{LOOPBACK}:{ports.triton_metrics}/metrics",
+            repository=f"s3://{BUCKET}/{PREFIX}",
+        )
+
+    def environment_variables(self) -> dict[str, str]:
+        """What a client needs to find this stack, by the names that clients know.
+
+        Raises:
+            StackError: No stack was ever started here.
+        """
+        addresses = self.addresses()
+        key = s3_key(self._state)
+        return {
+            "MLFLOW_TRACKING_URI": addresses.mlflow,
+            "AWS_ACCESS_KEY_ID": key.access_key,
+            "AWS_SECRET_ACCESS_KEY": key.secret_key,
+            "AWS_ENDPOINT_URL": addresses.s3,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "TRITONPIPE_REPOSITORY": addresses.repository,
+            "TRITONPIPE_TRITON_HTTP": addresses.triton_http.removeprefix("http://"),
+            "TRITONPIPE_TRITON_GRPC": addresses.triton_grpc,
+        }
+
+    def logs(self, name: str | None = None) -> dict[str, Path]:
+        """The log of one part, or of all, by name.
+
+        Raises:
+            RequestError: There is no such part.
+        """
+        names = PART_NAMES if name is None else (self._part(name).name,)
+        return {each: self._parts[each].log for each in names}
+
+    def _choose_options(
+        self, wanted: Mapping[str, int], poll_seconds: int | None, tell: Tell
+    ) -> None:
+        remembered = self._state.options()
+        running = {name for name, part in self._parts.items() if part.is_running}
+        ports, notices = port_choice.choose_ports(
+            remembered.ports,
+            wanted=wanted,
+            in_use_by_us={port for name in running for port in _PORTS_OF[name]},
+            is_free=port_choice.is_free,
+            free_ports=port_choice.free_ports(),
+        )
+        for notice in notices:
+            tell(notice)
+        options = StackOptions(ports=ports, poll_seconds=poll_seconds or remembered.poll_seconds)
+        if options.poll_seconds != remembered.poll_seconds and self._triton.is_running:
+            tell("Triton keeps its polling interval until: tritonpipe stack restart triton")
+        if ports.s3 != remembered.ports.s3 and self._triton.is_running:
+            tell("S3 has another port now: Triton is restarted to follow it")
+            self._triton.stop()
+        self._state.remember(options)
+
+    def _start_missing(
+        self, environment: ServerEnvironment, progress: Progress, tell: Tell
+    ) -> None:
+        options = self._state.options()
+        started: list[Part] = []
+        launches: dict[str, Launch] = {}
+
+        def start(part: Part, launch: Callable[[], Launch]) -> None:
+            if part.is_running:
+                return
+            if part.state() == "died":
+                tell(f"starting again: {part.failure().message}")
+            part.stop()
+            started.append(part)
+            launches[part.name] = launch()
+            part.start(launches[part.name])
+
+        def wait(part: Part, address: str) -> None:
+            if part.name in launches:
+                with progress(part.title) as describe:
+                    part.wait_until_ready(launches[part.name])
+                    describe(address)
+
+        addresses = self.addresses()
+        ports = options.ports
+        try:
+            start(self._s3, lambda: launch_s3(self._state, environment, ports.s3))
+            start(self._mlflow, lambda: launch_mlflow(self._state, environment, ports.mlflow))
+            wait(self._s3, addresses.s3)
+            start(
+                self._triton,
+                lambda: launch_triton(self._state, environment, ports, options.poll_seconds),
+            )
+            wait(self._triton, addresses.triton_http)
+            self._report_unserved(launches, ports, progress, tell)
+            wait(self._mlflow, addresses.mlflow)
+        except BaseException:
+            with deferred_interrupts():
+                for part in reversed(started):
+                    part.stop_unless_died()
+                if self._triton in started:
+                    remove_leftovers(self._state)
+            raise
+
+    def _report_unserved(
+        self, launches: Mapping[str, Launch], ports: Ports, progress: Progress, tell: Tell
+    ) -> None:
+        if self._triton.name not in launches:
+            return
+        with progress("entries") as describe:
+            entries = wait_for_entries(self._state, ports.triton_http, patience=_ENTRIES_PATIENCE)
+            served = sum(entry.is_served for entry in entries)
+            describe(f"{served} of {len(entries)} served")
+        for entry in entries:
+            if not entry.is_served:
+                tell(f"Triton does not serve {entry.name}: {entry.problem}")
+
+    def _status_of(self, part: Part) -> PartStatus:
+        ports = self._state.options().ports
+        status = PartStatus(
+            name=part.name,
+            title=part.title,
+            state=part.state(),
+            address=f"http://{LOOPBACK}:{getattr(ports, _PORTS_OF[part.name][0])}",
+            log=part.log,
+        )
+        identity = part.identity()
+        if identity is None:
+            return status
+        if status.state == "died":
+            return replace(status, problem=part.failure().message)
+        family = processes.family(identity)
+        wanted = {getattr(ports, name) for name in _PORTS_OF[part.name]}
+        return replace(
+            status,
+            state="running" if processes.listening_ports(family) >= wanted else "silent",
+            pid=identity.pid,
+            seconds=processes.age_seconds(identity),
+            memory_bytes=processes.memory_bytes(family),
+        )
+
+    def _part(self, name: str) -> Part:
+        if name not in self._parts:
+            raise RequestError(
+                f"the stack has no part {name!r}", hint=f"one of {', '.join(PART_NAMES)}"
+            )
+        return self._parts[name]
+
+    def _require_created(self) -> None:
+        if not self._state.exists:
+            raise StackError(
+                f"no stack was started in {self._state.path}", hint="tritonpipe stack up"
+            )

@@ -1,0 +1,50 @@
+"""What is known of a stack, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+PartState = Literal["running", "silent", "died", "stopped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartStatus:
+    """What is known of one server.
+
+    Attributes:
+        name: What commands call it.
+        title: What people call it.
+        state: ``running``; ``silent`` if its process runs and does not answer; ``died``;
+            ``stopped`` if it was stopped on purpose or never started.
+        address: Where it listens, or will listen after the next start.
+        pid: Its process, if it runs.
+        seconds: For how long it has run.
+        memory_bytes: Resident memory of its process and their children.
+        log: Its log.
+        problem: How it ended and the end of its log, if it died.
+    """
+
+    name: str
+    title: str
+    state: PartState
+    address: str
+    pid: int | None = None
+    seconds: float | None = None
+    memory_bytes: int | None = None
+    log: Path
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackStatus:
+    """What is known of a stack."""
+
+    state_directory: Path
+    parts: tuple[PartStatus, ...]
+
+    @property
+    def is_up(self) -> bool:
+        """Whether every part runs and answers."""
+        return all(part.state == "running" for part in self.parts)

@@ -1,0 +1,181 @@
+"""Triton, polling the model repository in S3.
+
+The server of the ``nvidia-pytriton`` wheel has only the Python backend; ``triton_backends/`` holds
+Python-based backends under the names of the compiled ones, so that an entry written for production
+is served here unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from pipeline import manifest
+from pipeline.stack.credentials import REGION, credentials_file
+from pipeline.stack.environment import ServerEnvironment
+from pipeline.stack.inheritance import inherited
+from pipeline.stack.leftovers import remove_leftovers, shared_memory_prefix
+from pipeline.stack.part import Launch, http_status
+from pipeline.stack.ports import LOOPBACK, Ports
+from pipeline.stack.s3_server import BUCKET, PREFIX, repository_folder
+from pipeline.stack.state import StateDirectory
+
+_CONFIG: Final = "config.pbtxt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryState:
+    """What has become of an entry of the repository; ``problem`` is empty if it is served."""
+
+    name: str
+    is_served: bool
+    problem: str = ""
+
+
+def launch_triton(
+    state: StateDirectory, environment: ServerEnvironment, ports: Ports, poll_seconds: int
+) -> Launch:
+    """Lay out the backends, clear what an earlier run left, and say how the server is started."""
+    folder = state.folder("triton")
+    backends = folder / "backends"
+    libraries = folder / "libraries"
+    temporary = folder / "tmp"
+    for leftover in (backends, libraries, temporary):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(mode=0o700)
+    remove_leftovers(state)
+    install_backends(environment, backends)
+    _link_libpython(environment, libraries)
+    prefix = shared_memory_prefix(state)
+    aws_config = folder / "aws-config"
+    aws_config.write_text(f"[default]\nregion = {REGION}\n")
+    return Launch(
+        command=(
+            str(environment.triton / "bin" / "tritonserver"),
+            "--model-control-mode=poll",
+            f"--repository-poll-secs={poll_seconds}",
+            f"--model-repository=s3://http://{LOOPBACK}:{ports.s3}/{BUCKET}/{PREFIX}",
+            # Relative to the working directory: Triton starts the stub in it through a shell,
+            # without quotation marks, and a blank in the path would hang every load.
+            f"--backend-directory={backends.name}",
+            # An upload that is not finished must not be guessed at, must not end the server, and
+            # must not make it unready for ever.
+            "--disable-auto-complete-config",
+            "--exit-on-error=false",
+            "--strict-readiness=false",
+            "--exit-timeout-secs=5",
+            f"--http-address={LOOPBACK}",
+            f"--http-port={ports.triton_http}",
+            f"--grpc-address={LOOPBACK}",
+            f"--grpc-port={ports.triton_grpc}",
+            "--allow-metrics=true",
+            f"--metrics-address={LOOPBACK}",
+            f"--metrics-port={ports.triton_metrics}",
+            # Regions of a killed server stay behind; the prefix tells which are ours to remove.
+            *(
+                f"--backend-config={backend},shm-region-prefix-name={prefix}"
+                for backend in sorted(entry.name for entry in backends.iterdir())
+            ),
+        ),
+        environment={
+            **inherited(os.environ),
+            "PATH": f"{environment.bin}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "VIRTUAL_ENV": str(environment.root),
+            "LD_LIBRARY_PATH": os.pathsep.join(
+                filter(
+                    None,
+                    (
+                        str(environment.libraries),
+                        str(libraries),
+                        os.environ.get("LD_LIBRARY_PATH", ""),
+                    ),
+                )
+            ),
+            # Compiled files beside a model would look like a change of it.
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(temporary),
+            "AWS_SHARED_CREDENTIALS_FILE": str(credentials_file(state)),
+            "AWS_CONFIG_FILE": str(aws_config),
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            # A poll that fails unloads every model; with these it rides out a restart of S3.
+            "AWS_RETRY_MODE": "standard",
+            "AWS_MAX_ATTEMPTS": "200",
+        },
+        directory=folder,
+        ports=(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
+        answers=lambda: (
+            http_status(ports.triton_http, "/v2/health/live")[0] == 200
+            and http_status(ports.triton_http, "/v2/repository/index", method="POST")[0] == 200
+        ),
+    )
+
+
+def install_backends(environment: ServerEnvironment, folder: Path) -> None:
+    """Lay out a backend directory: Triton's Python backend and the Python-based ones of ours."""
+    python = folder / "python"
+    shutil.copytree(environment.triton / "backends" / "python", python)
+    stubs = environment.triton / "python_backend_stubs" / environment.python_version
+    shutil.copy(stubs / "triton_python_backend_stub", python)
+    with resources.as_file(resources.files("pipeline.stack") / "triton_backends") as ours:
+        for backend in sorted(path for path in ours.iterdir() if (path / "model.py").is_file()):
+            target = folder / backend.name
+            shutil.copytree(backend, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(Path(manifest.__file__), target / "manifest.py")
+
+
+def wait_for_entries(
+    state: StateDirectory, http_port: int, *, patience: float
+) -> tuple[EntryState, ...]:
+    """Wait until Triton has decided on every entry of the repository, for ``patience`` seconds.
+
+    Server-wide readiness says nothing about entries, so each is looked up.
+    """
+    deadline = time.monotonic() + patience
+    wanted = {path.parent.name for path in repository_folder(state).glob(f"*/{_CONFIG}")}
+    while True:
+        index = _index(http_port)
+        undecided = {n for n in wanted if not index.get(n) or _states(index[n]) & _CHANGING}
+        if not undecided or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    return tuple(_entry_state(name, index.get(name, ())) for name in sorted(wanted))
+
+
+_CHANGING: Final = frozenset({"LOADING", "UNLOADING"})
+
+
+def _index(http_port: int) -> dict[str, tuple[dict[str, str], ...]]:
+    status, body = http_status(http_port, "/v2/repository/index", method="POST")
+    if status != 200:
+        return {}
+    index: dict[str, tuple[dict[str, str], ...]] = {}
+    for version in json.loads(body):
+        index[version["name"]] = (*index.get(version["name"], ()), version)
+    return index
+
+
+def _states(versions: tuple[dict[str, str], ...]) -> set[str]:
+    return {version.get("state", "") for version in versions}
+
+
+def _entry_state(name: str, versions: tuple[dict[str, str], ...]) -> EntryState:
+    if "READY" in _states(versions):
+        return EntryState(name=name, is_served=True)
+    reasons = "; ".join(version["reason"] for version in versions if version.get("reason"))
+    problem = reasons or "it was not loaded, the log of Triton says why"
+    return EntryState(name=name, is_served=False, problem=problem)
+
+
+def _link_libpython(environment: ServerEnvironment, folder: Path) -> None:
+    # Only this one library of the interpreter's folder: others in it could replace Triton's own.
+    folder.mkdir()
+    library = Path(environment.library)
+    if library.is_absolute():
+        (folder / library.name).symlink_to(library)
