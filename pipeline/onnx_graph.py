@@ -87,6 +87,21 @@ def rename_tensors(model: ModelProto, inputs: Sequence[str], outputs: Sequence[s
     _rename(graph, names)
 
 
+def strip_notes(model: ModelProto) -> None:
+    """Remove what exporters write about where the graph comes from.
+
+    Stack traces and paths differ between machines and would change the digest.
+    """
+    items: list[Any] = [model, *model.functions]
+    items += [node for function in model.functions for node in function.node]
+    for scope in _graphs(model.graph):
+        values = (*scope.input, *scope.output, *scope.value_info, *scope.initializer)
+        items += [scope, *scope.node, *values]
+    for item in items:
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+
+
 def all_tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Every constant of a model: initializers and attributes, subgraphs and functions included."""
     yield from _graph_tensors(model.graph)

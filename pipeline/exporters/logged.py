@@ -6,6 +6,7 @@ their origin says so; the same signature gives the same rows in every process.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -103,6 +104,8 @@ def loaded(source: SourceModel, load: Callable[[], Any]) -> Any:
     Raises:
         ModelError: It cannot be loaded; a missing package is named.
     """
+    # Code that was logged with the model must not leave caches in the fetched folder.
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
     try:
         return load()
     except MemoryError:
@@ -120,6 +123,8 @@ def loaded(source: SourceModel, load: Callable[[], Any]) -> Any:
             hint="check that mlflow.pyfunc.load_model reads it in this environment; log it again "
             "if its files are damaged or were written by other package versions",
         ) from error
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _logged_model(source: SourceModel) -> Any:

@@ -64,7 +64,6 @@ _SET: Final = {
     # The discard port: whatever asks for a server finds none.
     "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
     "PYTHONHASHSEED": "0",
 }

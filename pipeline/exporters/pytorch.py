@@ -1,0 +1,228 @@
+"""The ``pytorch`` flavor: exported programs and pickled modules, through ``torch.onnx``.
+
+Guarantees: a dimension that the signature calls free is free in the graph, or the model is refused
+with the way out; nothing of the machine that exported it stays in the graph; a model that answers
+differently each time is refused, because nothing can be compared with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from pipeline.artifacts import ONNX_FILE, Export, OnnxModel, SourceModel
+from pipeline.errors import DependencyError, ModelError
+from pipeline.exporters.logged import HOW_TO_LOG, described
+from pipeline.exporters.torch_models import Call, TorchModel, load_torch_model, sample_call
+from pipeline.onnx_graph import load_graph, onnx_model, rename_tensors, strip_notes
+from pipeline.samples import Array, Samples
+from pipeline.tensors import DYNAMIC
+
+_PACKAGES: Final = ("onnx", "onnxscript", "torch")
+_CHATTER: Final = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
+
+
+class PytorchExporter:
+    """A :class:`pipeline.exporters.Exporter` for PyTorch."""
+
+    flavor: ClassVar[str] = "pytorch"
+    extra: ClassVar[str] = "pytorch"
+
+    def export(self, source: SourceModel, destination: Path) -> Export:
+        """Write ``onnx/model.onnx`` and ``samples.npz``; see the protocol."""
+        try:
+            import onnxscript  # noqa: F401  asked for here, so that its absence has a name
+            import torch
+        except ImportError as error:
+            raise DependencyError(
+                f"exporting the pytorch flavor needs {error.name}",
+                hint="pip install 'tritonpipe[pytorch]'",
+            ) from error
+
+        folder = destination / "onnx"
+        folder.mkdir()
+        with _quiet(), torch.no_grad():
+            model = load_torch_model(source)
+            call = sample_call(model, source)
+            expected = _expected(model, call, source)
+            _convert(model, call, source).save(str(folder / ONNX_FILE))
+        _name_tensors(folder / ONNX_FILE, call, list(expected), source)
+        onnx = onnx_model(folder, source=source, flavor=self.flavor, packages=_PACKAGES)
+        _expect_free_dimensions(onnx, call, source, is_program=model.program is not None)
+        samples = Samples(inputs=dict(zip(call.names, call.arrays, strict=True)), outputs=expected)
+        return Export(
+            onnx=onnx,
+            samples=samples.save(destination / "samples.npz"),
+            samples_origin=call.origin,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch tells its own developers a lot; errors are raised anyway."""
+    loggers = [logging.getLogger(name) for name in _CHATTER]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _expected(model: TorchModel, call: Call, source: SourceModel) -> dict[str, Array]:
+    first, second = (_predict(model, call, source) for _ in range(2))
+    for name, array in first.items():
+        if not np.array_equal(array, second[name], equal_nan=array.dtype.kind == "f"):
+            raise ModelError(
+                f"{source.version} answers differently each time it is asked (output {name!r}): it "
+                "was logged in training mode, or draws random numbers",
+                hint="call model.eval() before log_model",
+            )
+    return first
+
+
+def _predict(model: TorchModel, call: Call, source: SourceModel) -> dict[str, Array]:
+    import torch
+
+    try:
+        result = model.module(*(torch.from_numpy(array.copy()) for array in call.arrays))
+    except Exception as error:
+        raise ModelError(
+            f"{source.version} cannot predict on its inputs ({call.origin}): {described(error)}",
+            hint=HOW_TO_LOG,
+        ) from error
+    return {
+        name: _as_array(tensor, name, source) for name, tensor in _named(result, source).items()
+    }
+
+
+def _named(result: Any, source: SourceModel) -> dict[str, Any]:
+    """The outputs by name: of keys and fields where the model returns such, else by number."""
+    import torch
+
+    if isinstance(result, torch.Tensor):
+        return {"output": result}
+    if isinstance(result, Mapping):
+        named = {str(key): value for key, value in result.items()}
+    elif dataclasses.is_dataclass(result):
+        named = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    elif isinstance(result, (tuple, list)):
+        keys = getattr(result, "_fields", None) or [f"output_{i}" for i in range(len(result))]
+        named = dict(zip(keys, result, strict=True))
+    else:
+        named = {"": result}
+    wrong = [
+        f"{name} is {type(value).__name__}".strip()
+        for name, value in named.items()
+        if not isinstance(value, torch.Tensor)
+    ]
+    if wrong or not named:
+        raise ModelError(
+            f"{source.version} returns {'; '.join(wrong) or 'nothing'}; a tensor, or a tuple or "
+            "dict of tensors is supported",
+            hint="wrap the model in a module whose forward returns tensors only, then log that",
+        )
+    return named
+
+
+def _as_array(tensor: Any, name: str, source: SourceModel) -> Array:
+    try:
+        array: Array = tensor.detach().numpy()
+    except TypeError as error:
+        raise ModelError(
+            f"output {name!r} of {source.version} has the type {tensor.dtype}, which NumPy lacks",
+            hint="cast it to float32 at the end of forward, then log the model again",
+        ) from error
+    return array
+
+
+def _convert(model: TorchModel, call: Call, source: SourceModel) -> Any:
+    import torch
+
+    try:
+        if model.program is not None:
+            return torch.onnx.export(model.program, dynamo=True, verbose=False)
+        tensors = tuple(torch.from_numpy(array) for array in _traceable(call))
+        return torch.onnx.export(
+            model.module,
+            tensors,
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=tuple(
+                dict.fromkeys(sorted(free), torch.export.Dim.AUTO) for free in call.free
+            ),
+        )
+    except Exception as error:
+        raise ModelError(
+            f"torch.onnx cannot convert {source.version}, a {type(model.module).__name__}: "
+            f"{described(error.__cause__ or error)}",
+            hint="make torch.onnx.export(model, args, dynamo=True) work, or export to ONNX "
+            "yourself and log it with mlflow.onnx",
+        ) from error
+
+
+def _traceable(call: Call) -> Iterator[Array]:
+    """The inputs with two rows where there was one: torch takes a size of 1 for a constant."""
+    for array, free in zip(call.arrays, call.free, strict=True):
+        repeats = [2 if axis in free and size == 1 else 1 for axis, size in enumerate(array.shape)]
+        yield np.tile(array, repeats)
+
+
+def _name_tensors(file: Path, call: Call, outputs: list[str], source: SourceModel) -> None:
+    import onnx
+
+    graph = load_graph(file)
+    found = len(graph.graph.input), len(graph.graph.output)
+    if found != (len(call.names), len(outputs)):
+        raise ModelError(
+            f"the graph of {source.version} has {found[0]} inputs and {found[1]} outputs, expected "
+            f"{len(call.names)} and {len(outputs)}"
+        )
+    strip_notes(graph)
+    rename_tensors(graph, call.names, outputs)
+    onnx.save(graph, str(file))
+
+
+def _expect_free_dimensions(
+    onnx: OnnxModel, call: Call, source: SourceModel, *, is_program: bool
+) -> None:
+    if not call.has_signature:
+        return
+    for spec, free, array in zip(onnx.inputs, call.free, call.arrays, strict=True):
+        for axis in sorted(free):
+            if axis < len(spec.shape) and spec.shape[axis] == DYNAMIC:
+                continue
+            frozen = spec.shape[axis] if axis < len(spec.shape) else "nothing"
+            raise ModelError(
+                f"dimension {axis} of input {spec.name!r} of {source.version} is free in the "
+                f"signature, but frozen at {frozen} in the exported graph",
+                hint=_way_out(axis, array, is_program=is_program),
+            )
+
+
+def _way_out(axis: int, array: Array, *, is_program: bool) -> str:
+    if is_program and array.shape[axis] == 1:
+        return (
+            "torch.export takes a size of 1 for a constant: log the model with an input_example "
+            f"that has at least 2 along dimension {axis}"
+        )
+    if is_program:
+        return (
+            "torch.export froze it when the model was logged: log it with "
+            "serialization_format='pickle', so that it is exported here"
+        )
+    return (
+        "the code of forward fixes it, for instance with a number in a reshape or a Python loop "
+        "over that dimension: use x.shape there, or log a signature with the fixed size"
+    )
