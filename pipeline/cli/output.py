@@ -85,4 +85,4 @@ class StageLog:
                 raise
         seconds = time.perf_counter() - started
         self._console.print(f"[green]✓[/green] {stage:<10} {seconds:6.2f} s  ", end="")
-        self._console.print(outcome, markup=False)
+        self._console.print(outcome, markup=False, soft_wrap=True)

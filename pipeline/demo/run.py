@@ -96,7 +96,7 @@ def run_demo(environment: Mapping[str, str], progress: Progress) -> DemoResult:
     with progress("query") as describe:
         describe(_query(churn, digits, settings))
     with progress("train") as describe:
-        better = science.train_churn(science.forest())
+        better = science.train_churn(with_forest=True)
         describe(f"{better.model}/{better.version} accuracy {better.accuracy:.3f} (random forest)")
     back, requests, second = _switch_under_load(churn, better, settings, progress)
     promotions.append(second)

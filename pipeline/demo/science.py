@@ -5,14 +5,18 @@ Nothing here knows of tritonpipe or Triton; it is ordinary MLflow code.
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import mlflow
 import numpy as np
 import pandas as pd
+import sklearn
 import torch
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
@@ -66,21 +70,27 @@ def customers(rows: int = 2000, seed: int = 7) -> tuple[pd.DataFrame, Array]:
     return frame, (risk + rng.normal(0, 1, rows) > 0).astype(np.int64).to_numpy()
 
 
-def train_churn(estimator: Any = None) -> Trained:
-    """Train and register a scikit-learn pipeline on mixed columns."""
+def train_churn(*, with_forest: bool = False) -> Trained:
+    """Train and register a scikit-learn pipeline on mixed columns.
+
+    Args:
+        with_forest: Use a random forest, which needs no scaling, instead of a logistic regression.
+    """
     frame, left = customers()
     train, test, train_left, test_left = train_test_split(frame, left, random_state=0)
+    numbers = "passthrough" if with_forest else StandardScaler()
     columns = ColumnTransformer(
         [
             ("text", OneHotEncoder(handle_unknown="ignore"), _TEXT_COLUMNS),
-            ("numbers", StandardScaler(), _NUMBER_COLUMNS),
+            ("numbers", numbers, _NUMBER_COLUMNS),
         ]
     )
-    model = make_pipeline(columns, estimator or LogisticRegression(max_iter=500))
+    forest = RandomForestClassifier(n_estimators=50, max_depth=8, random_state=0)
+    model = make_pipeline(columns, forest if with_forest else LogisticRegression(max_iter=500))
     model.fit(train, train_left)
     accuracy = float(model.score(test, test_left))
     example = test.head(8)
-    with _quiet(), mlflow.start_run(run_name=type(model[-1]).__name__):
+    with _mlflow_run(type(model[-1]).__name__):
         mlflow.log_params({"estimator": type(model[-1]).__name__, "rows": len(train)})
         mlflow.log_metric("accuracy", accuracy)
         signature = mlflow.models.infer_signature(example, model.predict(example))
@@ -90,6 +100,7 @@ def train_churn(estimator: Any = None) -> Trained:
             signature=signature,
             input_example=example,
             serialization_format="cloudpickle",
+            pip_requirements=[f"scikit-learn=={sklearn.__version__}"],
             registered_model_name=CHURN,
         )
     inputs: dict[str, Array] = {}
@@ -108,11 +119,6 @@ def train_churn(estimator: Any = None) -> Trained:
         inputs=inputs,
         outputs=outputs,
     )
-
-
-def forest() -> RandomForestClassifier:
-    """The estimator of the second version: its answers differ from the first one's."""
-    return RandomForestClassifier(n_estimators=50, max_depth=8, random_state=0)
 
 
 class DigitsNet(torch.nn.Module):
@@ -153,7 +159,7 @@ def train_digits(epochs: int = 15) -> Trained:
     with torch.no_grad():
         accuracy = float((model(torch.from_numpy(test)).argmax(1).numpy() == test_digit).mean())
         scores = model(torch.from_numpy(example)).numpy()
-    with _quiet(), mlflow.start_run(run_name="DigitsNet"):
+    with _mlflow_run("DigitsNet"):
         mlflow.log_params({"epochs": epochs})
         mlflow.log_metric("accuracy", accuracy)
         info = mlflow.pytorch.log_model(
@@ -161,6 +167,7 @@ def train_digits(epochs: int = 15) -> Trained:
             name="model",
             signature=mlflow.models.infer_signature(example, scores),
             input_example=example,
+            pip_requirements=[f"torch=={torch.__version__}"],
             registered_model_name=DIGITS,
         )
     return Trained(
@@ -172,10 +179,12 @@ def train_digits(epochs: int = 15) -> Trained:
     )
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801  used as a statement, like its parent
-    """Keep MLflow's advice to the author of a model out of the demo's output."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
+@contextmanager
+def _mlflow_run(name: str) -> Iterator[None]:
+    """A run without MLflow's advice to the author and its links in the demo's output."""
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    quiet = io.StringIO()
+    with warnings.catch_warnings(), redirect_stdout(quiet), redirect_stderr(quiet):
         warnings.simplefilter("ignore")
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        with mlflow.start_run(run_name=name):
+            yield

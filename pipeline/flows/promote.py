@@ -153,6 +153,7 @@ def prepare(
             source = servers.registry.fetch(version, work / "source")
             describe(f"{source.digest[:19]}, flavors {', '.join(source.flavors)}")
         limits = Limits(seconds=settings.export_seconds)
+        (work / "export").mkdir()
         with progress("export") as describe:
             export = export_in_child(source, work / "export", limits=limits)
             describe(_describe_export(export))

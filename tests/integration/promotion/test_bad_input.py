@@ -1,0 +1,256 @@
+"""Whatever is asked for or broken: a clear error, and what is served stays served."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+from sklearn.linear_model import LinearRegression
+
+from pipeline.artifacts import PromotionRequest
+from pipeline.errors import ConfirmationError
+from pipeline.flows import release
+from pipeline.flows.promote import promote
+from pipeline.flows.servers import Servers
+from pipeline.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _what_is_served_stays_served(served: Any) -> Iterator[None]:
+    yield
+    served.assert_still_served()
+
+
+def closed_address() -> str:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{unused.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("nobody", "no registered model 'nobody'"),
+        ("nobody/1", "no registered model 'nobody'"),
+        ("always-served@nothing", "no alias 'nothing'"),
+        ("always-served/99", "no version 99; it has 1"),
+        ("always-served/0", "does not name a model version"),
+        ("a/b/c", "does not name a model version"),
+    ],
+)
+def test_what_does_not_exist(tritonpipe: Callable[..., Any], reference: str, message: str) -> None:
+    done = tritonpipe("promote", reference)
+    assert done.code == 3, done.err
+    assert message in done.err
+
+
+def test_errors_are_json_too(tritonpipe: Callable[..., Any]) -> None:
+    done = tritonpipe("promote", "nobody", "--json")
+    assert done.data["error"]["exit_code"] == done.code == 3
+
+
+def test_a_version_that_is_not_ready(
+    name: str, register: Callable[..., int], tritonpipe: Callable[..., Any], artifact_folder: Path
+) -> None:
+    register(name)
+    [database] = artifact_folder.rglob("*.db")
+    with sqlite3.connect(database, timeout=30) as connection:
+        connection.execute(
+            "UPDATE model_versions SET status = 'PENDING_REGISTRATION' WHERE name = ?", [name]
+        )
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 3
+    assert "not READY but PENDING_REGISTRATION" in done.err
+
+
+def test_neither_signature_nor_example(
+    name: str, register: Callable[..., int], tritonpipe: Callable[..., Any]
+) -> None:
+    register(name, input_example=None)
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 6
+    assert "signature" in done.err
+    assert "input_example" in done.err
+
+
+def test_an_unsupported_flavor_names_the_supported_ones(
+    name: str, register: Callable[..., int], tritonpipe: Callable[..., Any]
+) -> None:
+    class Echo(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input
+
+    register(name, None, flavor="pyfunc", python_model=Echo())
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 6
+    assert all(flavor in done.err for flavor in ("onnx", "pytorch", "sklearn"))
+
+
+def test_an_export_that_disagrees_is_refused(
+    name: str,
+    register: Callable[..., int],
+    tritonpipe: Callable[..., Any],
+    servers: Servers,
+) -> None:
+    # Seconds since 1970 as a feature: FP32 knows only every 128th of them.
+    seconds = 1.7e9 + np.arange(8, dtype=np.float64).reshape(-1, 1)
+    register(name, LinearRegression().fit(seconds, seconds[:, 0] - 1.7e9), input_example=seconds)
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 7, done.err
+    assert "prediction" in done.err
+    assert servers.repository.list_folder(name) == []
+
+
+def test_damaged_artifacts(
+    name: str, register: Callable[..., int], tritonpipe: Callable[..., Any], artifact_folder: Path
+) -> None:
+    before = set(artifact_folder.rglob("model.pkl"))
+    register(name)
+    [pickle] = set(artifact_folder.rglob("model.pkl")) - before
+    pickle.write_bytes(pickle.read_bytes()[:50])
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 6
+    assert f"{name}/1" in done.err
+    (pickle.parent / "MLmodel").unlink()
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 6
+    assert "MLmodel" in done.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "message"),
+    [
+        ("AWS_ENDPOINT_URL", "closed", 8, "that the store is up"),
+        ("AWS_SECRET_ACCESS_KEY", "wrong-secret-key", 4, "refused the credentials"),
+        ("TRITONPIPE_REPOSITORY", "s3://no-such-bucket/repository", 4, "bucket does not exist"),
+        ("TRITONPIPE_REPOSITORY", "s3://Upper_case/repository", 4, "not a model repository"),
+        ("TRITONPIPE_REPOSITORY", None, 4, "TRITONPIPE_REPOSITORY is not set"),
+        ("MLFLOW_TRACKING_URI", "closed", 8, "MLflow at"),
+        ("MLFLOW_TRACKING_URI", None, 4, "MLFLOW_TRACKING_URI is not set"),
+        ("TRITONPIPE_TRITON_HTTP", "closed", 8, "Triton does not answer over HTTP"),
+        ("TRITONPIPE_TRITON_GRPC", "closed", 8, "Triton does not answer over gRPC"),
+        ("TRITONPIPE_MAX_BATCH_SIZE", "many", 4, "max_batch_size"),
+    ],
+)
+def test_servers_that_are_down_or_wrong(
+    name: str,
+    register: Callable[..., int],
+    tritonpipe: Callable[..., Any],
+    servers: Servers,
+    variable: str,
+    value: str | None,
+    code: int,
+    message: str,
+) -> None:
+    register(name)
+    if value == "closed":
+        is_url = variable in {"AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI"}
+        value = ("http://" if is_url else "") + closed_address()
+    done = tritonpipe("promote", f"{name}/1", **{variable: value})
+    assert done.code == code, done.err
+    assert message in done.err
+    assert "wrong-secret-key" not in done.err
+    assert servers.repository.list_folder(name) == []
+
+
+def test_a_triton_that_does_not_poll_this_repository(
+    name: str, register: Callable[..., int], tritonpipe: Callable[..., Any]
+) -> None:
+    register(name)
+    done = tritonpipe(
+        "promote",
+        f"{name}/1",
+        TRITONPIPE_REPOSITORY="s3://models/not-polled",
+        TRITONPIPE_CONFIRM_SECONDS="4",
+    )
+    assert done.code == 10, done.err
+    assert "check that Triton polls this repository" in done.err
+    again = tritonpipe("status", name, "--json", TRITONPIPE_REPOSITORY="s3://models/not-polled")
+    [status] = again.data["models"]
+    assert status["published"] is None, "the commit was taken back"
+
+
+def test_bytes_that_change_on_the_way_are_refused_by_the_server_and_the_old_version_restored(
+    name: str,
+    register: Callable[..., int],
+    new_classifier: Callable[[int], Any],
+    settings: Settings,
+    servers: Servers,
+    rows: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = new_classifier(1)
+    register(name, first)
+    register(name, new_classifier(2))
+    promote(PromotionRequest(model=name, version=1), settings)
+    real_upload = release.upload
+
+    def damaging_upload(store: Any, entry: Any, plan: Any) -> None:
+        real_upload(store, entry, plan)
+        key = f"{name}/2/model.onnx"
+        data = bytearray(store.get(key))
+        data[-1] ^= 1
+        store.put(key, bytes(data))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "upload", damaging_upload)
+        with pytest.raises(ConfirmationError, match=r"refused to load.*model\.onnx has SHA-256"):
+            promote(PromotionRequest(model=name, version=2), settings)
+    answer = servers.triton.infer("grpc", name, {"X": rows})
+    assert answer.version == 1
+    np.testing.assert_allclose(answer.outputs["probabilities"], first.predict_proba(rows), 1e-4)
+    assert [e.event for e in servers.journal.entries(name)][-2:] == ["committing", "failed"]
+    promote(PromotionRequest(model=name, version=2), settings)
+    assert servers.triton.infer("http", name, {"X": rows}).version == 2
+
+
+def test_a_server_that_answers_otherwise_is_found_and_a_new_model_taken_back(
+    name: str,
+    register: Callable[..., int],
+    settings: Settings,
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register(name)
+    real_keep = servers.journal.__class__.keep
+
+    def other_expectation(journal: Any, kept: Any, samples: Any) -> None:
+        samples.outputs["probabilities"][0, 0] += 0.5
+        real_keep(journal, kept, samples)
+
+    monkeypatch.setattr(servers.journal.__class__, "keep", other_expectation)
+    with pytest.raises(ConfirmationError, match="otherwise than the source model"):
+        promote(PromotionRequest(model=name, version=1), settings)
+    assert f"{name}/config.pbtxt" not in {o.key for o in servers.repository.list_folder(name)}
+
+
+def test_mlflow_going_down_after_the_publication_is_said_and_made_good_by_the_next_run(
+    name: str,
+    register: Callable[..., int],
+    settings: Settings,
+    registry: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pipeline.errors import UnavailableError
+    from pipeline.registries.mlflow import MlflowRegistry
+
+    register(name)
+
+    def down(*_arguments: Any, **_options: Any) -> None:
+        raise UnavailableError("MLflow does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowRegistry, "record", down)
+        with pytest.raises(UnavailableError):
+            promote(PromotionRequest(model=name, version=1), settings)
+    assert promote(PromotionRequest(model=name, version=1), settings).outcome == "unchanged"
+    assert registry.get_model_version(name, "1").tags["tritonpipe.state"] == "serving"

@@ -1,0 +1,68 @@
+"""Ctrl-C at every stage: nothing served changes, no process stays, the next run works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.flows.servers import Servers
+
+pytestmark = pytest.mark.integration
+
+STAGES = ["resolve", "fetch", "export", "check", "configure", "publish", "commit"]
+
+
+@pytest.fixture(autouse=True)
+def _what_is_served_stays_served(served: Any) -> Iterator[None]:
+    yield
+    served.assert_still_served()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_interrupted_after_a_stage(
+    stage: str,
+    name: str,
+    register: Callable[..., int],
+    new_classifier: Callable[[int], Any],
+    tritonpipe: Callable[..., Any],
+    servers: Servers,
+    command: list[str],
+    rows: Any,
+) -> None:
+    register(name, new_classifier(1))
+    register(name, new_classifier(2))
+    assert tritonpipe("promote", f"{name}/1").code == 0
+    process = subprocess.Popen(
+        [*command, "promote", f"{name}/2"], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if f"✓ {stage}" in line:
+            break
+    else:
+        pytest.fail(f"stage {stage} was never shown")
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 130, rest
+    assert "Traceback" not in rest
+    assert "interrupted" in rest
+    leftovers = [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if "worker_main" in " ".join(p.info["cmdline"] or [])
+    ]
+    assert leftovers == []
+    deadline = time.monotonic() + 20
+    while servers.triton.infer("grpc", name, {"X": rows}).version != 1:
+        assert time.monotonic() < deadline, "the interrupted version is served"
+        time.sleep(0.1)
+    assert tritonpipe("promote", f"{name}/2").code == 0
+    assert servers.triton.infer("grpc", name, {"X": rows}).version == 2
