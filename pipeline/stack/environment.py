@@ -160,7 +160,7 @@ def _is_complete(environment: ServerEnvironment) -> bool:
 
 
 def _given_environment(root: Path) -> ServerEnvironment:
-    root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100  a link must not be resolved
+    root = root.expanduser().absolute()
     interpreter = probe_interpreter(root / "bin" / "python")
     require_servers_can_run(interpreter)
     found = ServerEnvironment(

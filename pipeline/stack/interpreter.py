@@ -8,7 +8,6 @@ with an error that does not name the package to install. So it is looked for fir
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -137,4 +136,4 @@ def require_venv(interpreter: Interpreter) -> None:
 
 def default_python() -> Path:
     """The Python that runs this program."""
-    return Path(os.path.abspath(sys.executable))  # noqa: PTH100  a venv's link must not be resolved
+    return Path(sys.executable)

@@ -28,6 +28,7 @@ START_PATIENCE: Final = 180.0
 """Seconds; the first start after an installation reads a gigabyte from a cold disk."""
 
 _TAIL_LINES: Final = 20
+_LINE_LENGTH: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +144,7 @@ class Part:
     def last_words(self) -> str:
         """The end of its log."""
         lines = logs.tail(self.log, _TAIL_LINES)
-        return "\n".join(f"  | {line}" for line in lines) or "  | (its log is empty)"
+        return "\n".join(f"  | {line[:_LINE_LENGTH]}" for line in lines) or "  | (its log is empty)"
 
     def failure(self) -> StackError:
         """The error that says how it ended."""

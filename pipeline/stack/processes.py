@@ -146,9 +146,9 @@ def ending(pid: int) -> str:
     child = _children.get(pid)
     code = None if child is None else child.returncode
     if code is None:
-        return "ended"
+        return "died"
     if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
+        return f"was killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"
 
 

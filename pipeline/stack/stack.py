@@ -7,7 +7,7 @@ process, port or shared memory. Data and addresses survive both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from pipeline.stack.part import Launch, Part
 from pipeline.stack.ports import LOOPBACK, Ports
 from pipeline.stack.s3_server import BUCKET, PREFIX, launch_s3
 from pipeline.stack.signals import deferred_interrupts
-from pipeline.stack.state import StackOptions, StateDirectory, default_state_directory
+from pipeline.stack.state import StateDirectory, default_state_directory
 from pipeline.stack.status import PartStatus, StackStatus
 from pipeline.stack.triton_server import launch_triton, wait_for_entries
 
@@ -78,6 +78,30 @@ class Stack:
         """Whether any part of it runs."""
         return any(part.is_running for part in self._parts.values())
 
+    def install(
+        self, progress: Progress = silent, *, python: Path | None = None
+    ) -> ServerEnvironment:
+        """Install the servers if they are not there yet; ``up`` does so, too.
+
+        Args:
+            progress: Told the stages.
+            python: The Python to install them for; remembered for the next ``up``.
+
+        Raises:
+            DependencyError: The servers cannot be installed here.
+            SettingsError: ``python`` or the state directory cannot be used.
+        """
+        # A link is not resolved: an environment's python is one, and stands for the environment.
+        python = python.expanduser().absolute() if python else None
+        environment = ensure_server_environment(
+            progress, python=python or self._state.options().python
+        )
+        if python is not None:
+            self._state.create()
+            with self._state.locked(progress):
+                self._state.remember(replace(self._state.options(), python=python))
+        return environment
+
     def up(
         self,
         progress: Progress = silent,
@@ -101,7 +125,7 @@ class Stack:
             DependencyError: The servers cannot be installed here.
             SettingsError: The state directory or a port cannot be used.
         """
-        environment = ensure_server_environment(progress)
+        environment = self.install(progress)
         self._state.create()
         with self._state.locked(progress):
             self._choose_options(ports or {}, poll_seconds, tell)
@@ -120,30 +144,27 @@ class Stack:
                 self._state.require_deletable()
             return
         with self._state.locked(progress):
-            # Triton first: it unloads models in order while S3 is still there.
-            for part in (self._triton, self._mlflow, self._s3):
-                if part.identity() is not None:
-                    with progress(f"stop {part.title}"):
-                        part.stop()
-            remove_leftovers(self._state)
+            self._stop(self._stop_order(), progress)
             if delete:
                 self._state.delete()
 
-    def restart(self, name: str, progress: Progress = silent, *, tell: Tell = _nobody) -> None:
-        """Stop one part and start it again on the same address.
+    def restart(
+        self, name: str | None = None, progress: Progress = silent, *, tell: Tell = _nobody
+    ) -> StackStatus:
+        """Stop one part, or all, and start what does not run then, on the same addresses.
 
         Raises:
             RequestError: There is no such part.
-            StackError: It did not start.
+            StackError: No stack was ever started here, or a part did not start.
         """
-        part = self._part(name)
+        parts = [self._part(name)] if name is not None else self._stop_order()
         self._require_created()
-        environment = ensure_server_environment(progress)
+        environment = self.install(progress)
         with self._state.locked(progress):
-            with progress(f"stop {part.title}"):
-                part.stop()
+            self._stop(parts, progress)
             self._choose_options({}, None, tell)
             self._start_missing(environment, progress, tell)
+        return self.status()
 
     def status(self) -> StackStatus:
         """Look at every part now."""
@@ -196,6 +217,18 @@ class Stack:
         names = PART_NAMES if name is None else (self._part(name).name,)
         return {each: self._parts[each].log for each in names}
 
+    def _stop_order(self) -> list[Part]:
+        # Triton first: it unloads models in order while S3 is still there.
+        return [self._triton, self._mlflow, self._s3]
+
+    def _stop(self, parts: Iterable[Part], progress: Progress) -> None:
+        for part in parts:
+            if part.identity() is not None:
+                with progress(f"stop {part.title}"):
+                    part.stop()
+        if not self._triton.is_running:
+            remove_leftovers(self._state)
+
     def _choose_options(
         self, wanted: Mapping[str, int], poll_seconds: int | None, tell: Tell
     ) -> None:
@@ -210,7 +243,9 @@ class Stack:
         )
         for notice in notices:
             tell(notice)
-        options = StackOptions(ports=ports, poll_seconds=poll_seconds or remembered.poll_seconds)
+        options = replace(
+            remembered, ports=ports, poll_seconds=poll_seconds or remembered.poll_seconds
+        )
         if options.poll_seconds != remembered.poll_seconds and self._triton.is_running:
             tell("Triton keeps its polling interval until: tritonpipe stack restart triton")
         if ports.s3 != remembered.ports.s3 and self._triton.is_running:

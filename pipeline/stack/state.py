@@ -49,17 +49,25 @@ def default_state_directory(environment: Mapping[str, str] = os.environ) -> Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackOptions:
-    """What a stack remembers between commands."""
+    """What a stack remembers between commands.
+
+    Attributes:
+        ports: Where its servers listen.
+        poll_seconds: How often Triton looks for changes of the repository.
+        python: The Python that carries the servers; None for the one that runs this program.
+    """
 
     ports: Ports = field(default_factory=Ports)
     poll_seconds: int = 1
+    python: Path | None = None
 
 
 class StateDirectory:
     """One stack's folder; creates nothing until :meth:`create` is called."""
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100  symlinks stay as given
+        # However it is spelled: names derived from the path must be the same every time.
+        self.path = path.expanduser().resolve()
 
     def folder(self, name: str) -> Path:
         """A subfolder, made if it is missing."""

@@ -168,7 +168,8 @@ def _states(versions: tuple[dict[str, str], ...]) -> set[str]:
 def _entry_state(name: str, versions: tuple[dict[str, str], ...]) -> EntryState:
     if "READY" in _states(versions):
         return EntryState(name=name, is_served=True)
-    reasons = "; ".join(version["reason"] for version in versions if version.get("reason"))
+    # After the first paragraph comes the backend's traceback, which the log has, too.
+    reasons = "; ".join(v["reason"].split("\n\n")[0] for v in versions if v.get("reason"))
     problem = reasons or "it was not loaded, the log of Triton says why"
     return EntryState(name=name, is_served=False, problem=problem)
 
