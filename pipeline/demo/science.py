@@ -90,7 +90,7 @@ def train_churn(*, with_forest: bool = False) -> Trained:
     model.fit(train, train_left)
     accuracy = float(model.score(test, test_left))
     example = test.head(8)
-    with _mlflow_run(type(model[-1]).__name__):
+    with mlflow_run(type(model[-1]).__name__):
         mlflow.log_params({"estimator": type(model[-1]).__name__, "rows": len(train)})
         mlflow.log_metric("accuracy", accuracy)
         signature = mlflow.models.infer_signature(example, model.predict(example))
@@ -159,7 +159,7 @@ def train_digits(epochs: int = 15) -> Trained:
     with torch.no_grad():
         accuracy = float((model(torch.from_numpy(test)).argmax(1).numpy() == test_digit).mean())
         scores = model(torch.from_numpy(example)).numpy()
-    with _mlflow_run("DigitsNet"):
+    with mlflow_run("DigitsNet"):
         mlflow.log_params({"epochs": epochs})
         mlflow.log_metric("accuracy", accuracy)
         info = mlflow.pytorch.log_model(
@@ -180,7 +180,7 @@ def train_digits(epochs: int = 15) -> Trained:
 
 
 @contextmanager
-def _mlflow_run(name: str) -> Iterator[None]:
+def mlflow_run(name: str) -> Iterator[None]:
     """A run without MLflow's advice to the author and its links in the demo's output."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     quiet = io.StringIO()
