@@ -12,18 +12,19 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from pipeline.artifacts import ONNX_FILE, Export, OnnxModel, SourceModel
+from pipeline.artifacts import ONNX_FILE, Export, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters.logged import HOW_TO_LOG, described
+from pipeline.exporters.torch_dimensions import expect_free_dimensions
 from pipeline.exporters.torch_models import Call, TorchModel, load_torch_model, sample_call
 from pipeline.onnx_graph import load_graph, onnx_model, rename_tensors, strip_notes
 from pipeline.samples import Array, Samples
-from pipeline.tensors import DYNAMIC
 
 _PACKAGES: Final = ("onnx", "onnxscript", "torch")
 _CHATTER: Final = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
@@ -53,9 +54,22 @@ class PytorchExporter:
             call = sample_call(model, source)
             expected = _expected(model, call, source)
             _convert(model, call, source).save(str(folder / ONNX_FILE))
-        _name_tensors(folder / ONNX_FILE, call, list(expected), source)
-        onnx = onnx_model(folder, source=source, flavor=self.flavor, packages=_PACKAGES)
-        _expect_free_dimensions(onnx, call, source, is_program=model.program is not None)
+            _name_tensors(folder / ONNX_FILE, call, list(expected), source)
+            describe = partial(
+                onnx_model, folder, source=source, flavor=self.flavor, packages=_PACKAGES
+            )
+            onnx = describe()
+            misdeclared = expect_free_dimensions(
+                onnx,
+                call,
+                source,
+                expected=expected,
+                predict=lambda arrays: _predict(model, arrays, source),
+                is_program=model.program is not None,
+            )
+            if misdeclared:
+                _declare_free(onnx.file, misdeclared)
+                onnx = describe()
         samples = Samples(inputs=dict(zip(call.names, call.arrays, strict=True)), outputs=expected)
         return Export(
             onnx=onnx,
@@ -81,7 +95,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _expected(model: TorchModel, call: Call, source: SourceModel) -> dict[str, Array]:
-    first, second = (_predict(model, call, source) for _ in range(2))
+    try:
+        first, second = (_predict(model, call.arrays, source) for _ in range(2))
+    except ModelError as error:
+        raise ModelError(f"{error.message} ({call.origin})", hint=error.hint) from error
     for name, array in first.items():
         if not np.array_equal(array, second[name], equal_nan=array.dtype.kind == "f"):
             raise ModelError(
@@ -92,14 +109,14 @@ def _expected(model: TorchModel, call: Call, source: SourceModel) -> dict[str, A
     return first
 
 
-def _predict(model: TorchModel, call: Call, source: SourceModel) -> dict[str, Array]:
+def _predict(model: TorchModel, arrays: tuple[Array, ...], source: SourceModel) -> dict[str, Array]:
     import torch
 
     try:
-        result = model.module(*(torch.from_numpy(array.copy()) for array in call.arrays))
+        result = model.module(*(torch.from_numpy(array.copy()) for array in arrays))
     except Exception as error:
         raise ModelError(
-            f"{source.version} cannot predict on its inputs ({call.origin}): {described(error)}",
+            f"{source.version} cannot predict on its inputs: {described(error)}",
             hint=HOW_TO_LOG,
         ) from error
     return {
@@ -194,35 +211,14 @@ def _name_tensors(file: Path, call: Call, outputs: list[str], source: SourceMode
     onnx.save(graph, str(file))
 
 
-def _expect_free_dimensions(
-    onnx: OnnxModel, call: Call, source: SourceModel, *, is_program: bool
-) -> None:
-    if not call.has_signature:
-        return
-    for spec, free, array in zip(onnx.inputs, call.free, call.arrays, strict=True):
-        for axis in sorted(free):
-            if axis < len(spec.shape) and spec.shape[axis] == DYNAMIC:
-                continue
-            frozen = spec.shape[axis] if axis < len(spec.shape) else "nothing"
-            raise ModelError(
-                f"dimension {axis} of input {spec.name!r} of {source.version} is free in the "
-                f"signature, but frozen at {frozen} in the exported graph",
-                hint=_way_out(axis, array, is_program=is_program),
-            )
+def _declare_free(file: Path, dimensions: set[tuple[str, int]]) -> None:
+    import onnx
 
-
-def _way_out(axis: int, array: Array, *, is_program: bool) -> str:
-    if is_program and array.shape[axis] == 1:
-        return (
-            "torch.export takes a size of 1 for a constant: log the model with an input_example "
-            f"that has at least 2 along dimension {axis}"
-        )
-    if is_program:
-        return (
-            "torch.export froze it when the model was logged: log it with "
-            "serialization_format='pickle', so that it is exported here"
-        )
-    return (
-        "the code of forward fixes it, for instance with a number in a reshape or a Python loop "
-        "over that dimension: use x.shape there, or log a signature with the fixed size"
-    )
+    graph = load_graph(file)
+    for value in graph.graph.output:
+        for axis, size in enumerate(value.type.tensor_type.shape.dim):
+            if (value.name, axis) in dimensions:
+                size.ClearField("value")
+    # What is declared of inner tensors is as wrong, and needed by nobody.
+    graph.graph.ClearField("value_info")
+    onnx.save(graph, str(file))

@@ -54,6 +54,7 @@ class SklearnExporter:
         expected = _expected(estimator, taken.original, predicted, source)
         graph = _converted(estimator, taken, source)
         _name_tensors(graph, list(taken.inputs), predicted, source)
+        _declare_widths(graph, expected)
 
         folder = destination / "onnx"
         folder.mkdir()
@@ -185,6 +186,14 @@ def _name_tensors(
     # Without predict_proba, skl2onnx adds scores that the estimator has no prediction for.
     del graph.graph.output[len(outputs) :]
     rename_tensors(graph, inputs, outputs)
+
+
+def _declare_widths(graph: Any, expected: dict[str, Array]) -> None:
+    """Say how many columns an output has: skl2onnx says 1 for forests with several targets."""
+    for value in graph.graph.output:
+        sizes, width = value.type.tensor_type.shape.dim, expected[value.name].shape[1:]
+        if len(sizes) == 2 and len(width) == 1:
+            sizes[1].dim_value = width[0]
 
 
 def _as_in_graph(values: Array, spec: Any, source: SourceModel) -> Array:

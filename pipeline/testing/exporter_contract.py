@@ -1,0 +1,137 @@
+"""The laws of :class:`pipeline.exporters.Exporter`, as a suite that every exporter's tests inherit.
+
+::
+
+    class TestMyFlavor(ExporterContract):
+        exporter = MyExporter
+
+        @pytest.fixture(scope="class")
+        @classmethod
+        def source(cls, tmp_path_factory):
+            folder = tmp_path_factory.mktemp("logged") / "model"
+            mlflow.my_flavor.save_model(..., path=folder, signature=..., input_example=...)
+            return source_from_folder(folder)
+
+The exporter must be installed under its entry point, because one law runs it in a child process.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import onnx
+import pytest
+import yaml
+
+from pipeline.artifacts import Export, ModelVersion, SourceModel
+from pipeline.checks.parity import check_onnx
+from pipeline.exporters import Exporter
+from pipeline.flows.worker import Limits, choose_exporter, export_in_child
+from pipeline.manifest import digest_folder, digest_of_files
+from pipeline.onnx_graph import load_graph, tensor_specs
+from pipeline.samples import load_samples
+from pipeline.tensors import DYNAMIC, DataType
+
+
+def source_from_folder(folder: Path, *, name: str = "model") -> SourceModel:
+    """A saved model as if it had been fetched from a registry as version 1."""
+    document = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+    return SourceModel(
+        version=ModelVersion(name=name, version=1, run_id=None, source=str(folder), tags={}),
+        path=folder,
+        flavors=tuple(document["flavors"]),
+        has_signature=bool(document.get("signature")),
+        has_input_example=bool(document.get("saved_input_example_info")),
+        digest=digest_of_files(digest_folder(folder)),
+    )
+
+
+class ExporterContract:
+    """Inherit, set ``exporter`` and override ``source``."""
+
+    exporter: ClassVar[type[Exporter]]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def source(cls, tmp_path_factory: pytest.TempPathFactory) -> SourceModel:
+        """A model that the exporter can export."""
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def exported(cls, source: SourceModel, tmp_path_factory: pytest.TempPathFactory) -> Export:
+        """The model, exported in this process into an empty folder."""
+        return cls.exporter().export(source, tmp_path_factory.mktemp("exported"))
+
+    def test_the_flavor_is_chosen_for_the_model(self, source: SourceModel) -> None:
+        """The entry point has the name of the flavor."""
+        assert choose_exporter(source) == self.exporter.flavor
+
+    def test_the_result_describes_the_graph(self, source: SourceModel, exported: Export) -> None:
+        """Names, types, operator set and digests are those of the file."""
+        graph = load_graph(exported.onnx.file)
+        opsets = {opset.domain: opset.version for opset in graph.opset_import}
+        assert (exported.onnx.inputs, exported.onnx.outputs) == tensor_specs(graph)
+        assert exported.onnx.opset == opsets[""]
+        assert exported.onnx.digest == digest_of_files(digest_folder(exported.onnx.path))
+        assert exported.onnx.source_digest == source.digest
+        assert exported.onnx.flavor == self.exporter.flavor
+        assert exported.onnx.tools
+
+    def test_the_graph_is_valid_and_of_tensors_only(self, exported: Export) -> None:
+        """Triton carries no sequences and no maps."""
+        onnx.checker.check_model(str(exported.onnx.file))
+        graph = load_graph(exported.onnx.file).graph
+        assert all(v.type.HasField("tensor_type") for v in (*graph.input, *graph.output))
+
+    def test_samples_fit_the_graph(self, exported: Export) -> None:
+        """One array per tensor, with its name, type and shape."""
+        samples = load_samples(exported.samples)
+        required = {spec.name for spec in exported.onnx.inputs if not spec.optional}
+        assert required <= set(samples.inputs) <= {spec.name for spec in exported.onnx.inputs}
+        assert set(samples.outputs) == {spec.name for spec in exported.onnx.outputs}
+        arrays = {**samples.inputs, **samples.outputs}
+        for spec in (*exported.onnx.inputs, *exported.onnx.outputs):
+            if spec.name not in arrays:
+                continue
+            array = arrays[spec.name]
+            assert DataType.from_numpy(str(array.dtype).replace("object", "str")) is spec.data_type
+            assert array.ndim == len(spec.shape)
+            assert all(
+                size in (DYNAMIC, n) for size, n in zip(spec.shape, array.shape, strict=True)
+            )
+        assert exported.samples_origin
+
+    def test_onnx_runtime_agrees_with_the_source(self, exported: Export) -> None:
+        """At every batch size that the check tries."""
+        report = check_onnx(
+            exported.onnx, load_samples(exported.samples), samples_origin=exported.samples_origin
+        )
+        assert report.ok, [c for c in report.comparisons if not c.ok]
+
+    def test_nothing_is_written_outside_of_the_destination(
+        self, source: SourceModel, exported: Export
+    ) -> None:
+        """Neither into the fetched model nor beside the results."""
+        destination = exported.onnx.path.parent
+        assert digest_of_files(digest_folder(source.path)) == source.digest
+        assert exported.samples.is_relative_to(destination)
+        inside = {path for path in destination.rglob("*") if path.is_file()}
+        assert inside == {exported.samples, *(p for p in exported.onnx.path.rglob("*"))}
+
+    def test_exporting_again_gives_the_same_digest(
+        self, source: SourceModel, exported: Export, tmp_path: Path
+    ) -> None:
+        """A digest that changes by itself would release the same model twice."""
+        again = self.exporter().export(source, tmp_path)
+        assert again.onnx.digest == exported.onnx.digest
+        assert again.samples.read_bytes() == exported.samples.read_bytes()
+
+    def test_a_child_process_gives_the_same_digest(
+        self, source: SourceModel, exported: Export, tmp_path: Path
+    ) -> None:
+        """The way in which a promotion runs it."""
+        again = export_in_child(source, tmp_path, limits=Limits(seconds=240))
+        assert again.onnx.digest == exported.onnx.digest
+        assert again.samples.read_bytes() == exported.samples.read_bytes()
