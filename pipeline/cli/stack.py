@@ -159,11 +159,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001
       tritonpipe stack status --json | jq .is_up
     """
     found = _open(state_dir).status()
-    document = {
-        "is_up": found.is_up,
-        "state_directory": found.state_directory,
-        "parts": found.parts,
-    }
+    document = {"is_up": found.is_up, "parts": found.parts}
     emit(document, as_json=as_json, human=lambda: _print_status(found))
 
 
@@ -210,11 +206,8 @@ def env(state_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001
     variables = opened.environment_variables()
     if not opened.status().is_up:
         say("not everything runs: tritonpipe stack up")
-    emit(
-        variables,
-        as_json=as_json,
-        human=lambda: click.echo("\n".join(shell_lines(variables))),
-    )
+    lines = "\n".join(shell_lines(variables))
+    emit(variables, as_json=as_json, human=lambda: click.echo(lines))
 
 
 def _open(state_dir: Path | None) -> Stack:

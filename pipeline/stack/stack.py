@@ -7,8 +7,8 @@ process, port or shared memory. Data and addresses survive both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +16,15 @@ from pipeline.errors import RequestError, StackError
 from pipeline.flows.progress import Progress, silent
 from pipeline.stack import ports as port_choice
 from pipeline.stack import processes
-from pipeline.stack.credentials import REGION, s3_key
+from pipeline.stack.addresses import Addresses, addresses_from_ports, client_variables
+from pipeline.stack.credentials import s3_key
 from pipeline.stack.environment import ServerEnvironment, ensure_server_environment
 from pipeline.stack.leftovers import remove_leftovers
 from pipeline.stack.mlflow_server import launch_mlflow
-from pipeline.stack.part import Launch, Part
-from pipeline.stack.ports import LOOPBACK, Ports
-from pipeline.stack.s3_server import BUCKET, PREFIX, launch_s3
-from pipeline.stack.signals import deferred_interrupts
+from pipeline.stack.part import Part
+from pipeline.stack.ports import LOOPBACK
+from pipeline.stack.s3_server import launch_s3
+from pipeline.stack.startup import Startup, Tell
 from pipeline.stack.state import StateDirectory, default_state_directory
 from pipeline.stack.status import PartStatus, StackStatus
 from pipeline.stack.triton_server import launch_triton, wait_for_entries
@@ -38,24 +39,9 @@ _PORTS_OF: Final = {
 }
 _ENTRIES_PATIENCE: Final = 60.0
 
-Tell = Callable[[str], None]
-"""Called with a sentence for the user, when something is not as asked."""
-
 
 def _nobody(_text: str) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Where the servers of a stack are, or will be after the next ``up``."""
-
-    mlflow: str
-    s3: str
-    triton_http: str
-    triton_grpc: str
-    triton_metrics: str
-    repository: str
 
 
 class Stack:
@@ -76,7 +62,11 @@ class Stack:
     @property
     def is_running(self) -> bool:
         """Whether any part of it runs."""
-        return any(part.is_running for part in self._parts.values())
+        return any(part.is_running for part in self.parts())
+
+    def parts(self) -> tuple[Part, ...]:
+        """Its servers, in the order in which they start."""
+        return tuple(self._parts.values())
 
     def install(
         self, progress: Progress = silent, *, python: Path | None = None
@@ -168,7 +158,7 @@ class Stack:
 
     def status(self) -> StackStatus:
         """Look at every part now."""
-        parts = tuple(self._status_of(part) for part in self._parts.values())
+        parts = tuple(self._status_of(part) for part in self.parts())
         return StackStatus(state_directory=self._state.path, parts=parts)
 
     def addresses(self) -> Addresses:
@@ -178,15 +168,7 @@ class Stack:
             StackError: No stack was ever started here.
         """
         self._require_created()
-        ports = self._state.options().ports
-        return Addresses(
-            mlflow=f"http://{LOOPBACK}:{ports.mlflow}",
-            s3=f"http://{LOOPBACK}:{ports.s3}",
-            triton_http=f"http://{LOOPBACK}:{ports.triton_http}",
-            triton_grpc=f"{LOOPBACK}:{ports.triton_grpc}",
-            triton_metrics=f"http://{LOOPBACK}:{ports.triton_metrics}/metrics",
-            repository=f"s3://{BUCKET}/{PREFIX}",
-        )
+        return addresses_from_ports(self._state.options().ports)
 
     def environment_variables(self) -> dict[str, str]:
         """What a client needs to find this stack, by the names that clients know.
@@ -194,19 +176,7 @@ class Stack:
         Raises:
             StackError: No stack was ever started here.
         """
-        addresses = self.addresses()
-        key = s3_key(self._state)
-        return {
-            "MLFLOW_TRACKING_URI": addresses.mlflow,
-            "AWS_ACCESS_KEY_ID": key.access_key,
-            "AWS_SECRET_ACCESS_KEY": key.secret_key,
-            "AWS_ENDPOINT_URL": addresses.s3,
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "TRITONPIPE_REPOSITORY": addresses.repository,
-            "TRITONPIPE_TRITON_HTTP": addresses.triton_http.removeprefix("http://"),
-            "TRITONPIPE_TRITON_GRPC": addresses.triton_grpc,
-        }
+        return client_variables(self.addresses(), s3_key(self._state))
 
     def logs(self, name: str | None = None) -> dict[str, Path]:
         """The log of one part, or of all, by name.
@@ -257,53 +227,26 @@ class Stack:
         self, environment: ServerEnvironment, progress: Progress, tell: Tell
     ) -> None:
         options = self._state.options()
-        started: list[Part] = []
-        launches: dict[str, Launch] = {}
-
-        def start(part: Part, launch: Callable[[], Launch]) -> None:
-            if part.is_running:
-                return
-            if part.state() == "died":
-                tell(f"starting again: {part.failure().message}")
-            part.stop()
-            started.append(part)
-            launches[part.name] = launch()
-            part.start(launches[part.name])
-
-        def wait(part: Part, address: str) -> None:
-            if part.name in launches:
-                with progress(part.title) as describe:
-                    part.wait_until_ready(launches[part.name])
-                    describe(address)
-
-        addresses = self.addresses()
         ports = options.ports
-        try:
-            start(self._s3, lambda: launch_s3(self._state, environment, ports.s3))
-            start(self._mlflow, lambda: launch_mlflow(self._state, environment, ports.mlflow))
-            wait(self._s3, addresses.s3)
-            start(
+        addresses = addresses_from_ports(ports)
+        with Startup(self._state, progress, tell) as startup:
+            startup.start(self._s3, lambda: launch_s3(self._state, environment, ports.s3))
+            startup.start(
+                self._mlflow, lambda: launch_mlflow(self._state, environment, ports.mlflow)
+            )
+            startup.wait(self._s3, addresses.s3)
+            startup.start(
                 self._triton,
                 lambda: launch_triton(self._state, environment, ports, options.poll_seconds),
             )
-            wait(self._triton, addresses.triton_http)
-            self._report_unserved(launches, ports, progress, tell)
-            wait(self._mlflow, addresses.mlflow)
-        except BaseException:
-            with deferred_interrupts():
-                for part in reversed(started):
-                    part.stop_unless_died()
-                if self._triton in started:
-                    remove_leftovers(self._state)
-            raise
+            startup.wait(self._triton, addresses.triton_http)
+            if startup.has_started(self._triton):
+                self._report_unserved(ports.triton_http, progress, tell)
+            startup.wait(self._mlflow, addresses.mlflow)
 
-    def _report_unserved(
-        self, launches: Mapping[str, Launch], ports: Ports, progress: Progress, tell: Tell
-    ) -> None:
-        if self._triton.name not in launches:
-            return
+    def _report_unserved(self, http_port: int, progress: Progress, tell: Tell) -> None:
         with progress("entries") as describe:
-            entries = wait_for_entries(self._state, ports.triton_http, patience=_ENTRIES_PATIENCE)
+            entries = wait_for_entries(self._state, http_port, patience=_ENTRIES_PATIENCE)
             served = sum(entry.is_served for entry in entries)
             describe(f"{served} of {len(entries)} served")
         for entry in entries:
