@@ -1,0 +1,349 @@
+"""The child process, with an exporter that does whatever a file in the model's folder says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+from onnx import TensorProto, helper
+
+from pipeline.artifacts import Export, ModelVersion, OnnxModel, SourceModel
+from pipeline.errors import DependencyError, ModelError
+from pipeline.flows import worker
+from pipeline.flows.worker import Limits, check_in_child, choose_exporter, export_in_child
+from pipeline.samples import Samples
+from pipeline.tensors import DYNAMIC, DataType, TensorSpec
+
+EXPORTER = """
+from pathlib import Path
+from pipeline.artifacts import Export, OnnxModel
+
+class ScriptedExporter:
+    def export(self, source, destination):
+        onnx = OnnxModel(path=destination / "onnx", opset=17, inputs=(), outputs=(), digest="d",
+                         source_digest=source.digest, flavor="scripted", tools={})
+        samples = destination / "samples.npz"
+        scope = {"source": source, "destination": destination, "samples": samples, "onnx": onnx}
+        exec((source.path / "behaviour.py").read_text(), scope)
+        return Export(onnx=scope["onnx"], samples=scope["samples"], samples_origin="nowhere")
+"""
+IN_TIME = Limits(seconds=60)
+
+
+@pytest.fixture(autouse=True)
+def _third_party_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed as a distribution of its own, as anybody's exporter would be."""
+    site = tmp_path / "site"
+    metadata = site / "scripted-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (site / "scripted_exporter.py").write_text(EXPORTER)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: scripted\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[tritonpipe.exporters]\nscripted = scripted_exporter:ScriptedExporter\n"
+    )
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+def source_of(folder: Path, *flavors: str) -> SourceModel:
+    return SourceModel(
+        version=ModelVersion(name="iris", version=3, run_id=None, source="", tags={}),
+        path=folder,
+        flavors=flavors,
+        has_signature=True,
+        has_input_example=True,
+        digest="sha256:0",
+    )
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Callable[..., Export]:
+    def run(behaviour: str, limits: Limits = IN_TIME) -> Export:
+        (tmp_path / "model").mkdir()
+        (tmp_path / "out").mkdir()
+        (tmp_path / "model" / "behaviour.py").write_text(textwrap.dedent(behaviour))
+        source = source_of(tmp_path / "model", "python_function", "scripted")
+        return export_in_child(source, tmp_path / "out", limits=limits)
+
+    return run
+
+
+@pytest.fixture
+def failure(export: Callable[..., Export]) -> Callable[..., str]:
+    def run(behaviour: str, limits: Limits = IN_TIME) -> str:
+        with pytest.raises(ModelError) as caught:
+            export(behaviour, limits)
+        assert "exporting iris/3" in caught.value.message
+        return caught.value.message
+
+    return run
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def await_death(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while is_alive(pid):
+        assert time.monotonic() < deadline, f"process {pid} is still alive"
+        time.sleep(0.02)
+
+
+def await_number(file: Path) -> int:
+    deadline = time.monotonic() + 30
+    while not (file.exists() and file.read_text()):
+        assert time.monotonic() < deadline, f"{file} was never written"
+        time.sleep(0.02)
+    return int(file.read_text())
+
+
+def test_the_result_of_the_child_is_the_result(
+    export: Callable[..., Export], tmp_path: Path
+) -> None:
+    exported = export("print('hello from the model')")
+    assert exported.onnx.path == tmp_path / "out" / "onnx"
+    assert exported.samples == tmp_path / "out" / "samples.npz"
+    assert (exported.onnx.source_digest, exported.samples_origin) == ("sha256:0", "nowhere")
+
+
+def test_an_expected_failure_is_raised_again_as_it_was(export: Callable[..., Export]) -> None:
+    with pytest.raises(DependencyError) as caught:
+        export(
+            """
+            from pipeline.errors import DependencyError
+            raise DependencyError("xgboost is not installed", hint="install it")
+            """
+        )
+    assert (caught.value.message, caught.value.hint) == ("xgboost is not installed", "install it")
+
+
+def test_an_unexpected_error_shows_the_end_of_the_output(failure: Callable[..., str]) -> None:
+    message = failure("[print(f'line {n}.') for n in range(100)]; raise KeyError('surprise')")
+    assert "exit status 1" in message
+    assert "KeyError: 'surprise'" in message
+    assert "line 99." in message
+    assert "line 5." not in message
+
+
+def test_a_crash_is_named(failure: Callable[..., str]) -> None:
+    message = failure("print('before'); import ctypes; ctypes.string_at(0)")
+    assert "crashed with SIGSEGV" in message
+    assert "before" in message
+
+
+def test_a_kill_is_explained(failure: Callable[..., str]) -> None:
+    message = failure("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert "ran out of memory" in message
+
+
+def test_time_is_limited_and_what_was_started_is_ended(
+    failure: Callable[..., str], tmp_path: Path
+) -> None:
+    message = failure(
+        """
+        import subprocess, time
+        child = subprocess.Popen(["sleep", "300"])
+        (destination / "pid").write_text(str(child.pid))
+        time.sleep(300)
+        """,
+        Limits(seconds=3),
+    )
+    assert "after 3 s, the time allowed" in message
+    await_death(await_number(tmp_path / "out" / "pid"))
+
+
+def test_what_a_successful_child_leaves_running_is_ended(
+    export: Callable[..., Export], tmp_path: Path
+) -> None:
+    export(
+        """
+        import subprocess
+        child = subprocess.Popen(["sleep", "300"])
+        (destination / "pid").write_text(str(child.pid))
+        """
+    )
+    await_death(await_number(tmp_path / "out" / "pid"))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "limits", "problem"),
+    [
+        ("bytearray(2**31)", Limits(memory_bytes=2**29), "needs more than the 0.5 GiB of memory"),
+        (
+            "samples.write_bytes(bytes(2**21))",
+            Limits(file_bytes=2**20),
+            "wrote a file larger than the 0.000977 GiB allowed",
+        ),
+        ("while True: pass", Limits(cpu_seconds=1), "after 1 s of processor time"),
+    ],
+    ids=["memory", "file", "processor"],
+)
+def test_resources_are_limited(
+    failure: Callable[..., str], behaviour: str, limits: Limits, problem: str
+) -> None:
+    assert problem in failure(behaviour, limits)
+
+
+def test_a_limit_that_an_exporter_wraps_is_still_named(failure: Callable[..., str]) -> None:
+    message = failure(
+        """
+        from pipeline.errors import ModelError
+        try:
+            bytearray(2**31)
+        except MemoryError as error:
+            raise ModelError("cannot be converted") from error
+        """,
+        Limits(memory_bytes=2**29),
+    )
+    assert "needs more than the 0.5 GiB of memory" in message
+
+
+@pytest.mark.parametrize("ending", ["import sys; sys.exit(0)", "import os; os._exit(0)"])
+def test_a_model_that_ends_the_process_is_no_success(
+    failure: Callable[..., str], ending: str
+) -> None:
+    assert "without a result" in failure(ending)
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "from pathlib import Path; samples = Path('/etc/passwd')",
+        "import dataclasses; onnx = dataclasses.replace(onnx, path=destination.parent)",
+    ],
+)
+def test_a_result_outside_of_the_destination_is_no_result(
+    failure: Callable[..., str], elsewhere: str
+) -> None:
+    assert "left no model" in failure(elsewhere)
+
+
+def test_the_child_sees_no_secrets_and_no_servers(
+    export: Callable[..., Export], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "TRITONPIPE_X", "GITHUB_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ours.example")
+    export("import json, os; (destination / 'seen').write_text(json.dumps(dict(os.environ)))")
+    seen = json.loads((tmp_path / "out" / "seen").read_text())
+    assert "secret" not in seen.values()
+    assert "ours.example" not in str(seen)
+    assert seen["HOME"] != os.environ["HOME"]
+    assert seen["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "true"
+    assert seen["MLFLOW_ALLOW_MODEL_CODE_EXECUTION"] == "true"
+    assert not Path(seen["TMPDIR"]).exists()
+
+
+def test_ctrl_c_ends_the_child(
+    export: Callable[..., Export], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = []
+
+    def interrupted(_pid: int, _seconds: float) -> bool:
+        pids.append(await_number(tmp_path / "out" / "pid"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "_await_end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(
+            """
+            import os, time
+            (destination / "pid").write_text(str(os.getpid()))
+            time.sleep(300)
+            """
+        )
+    await_death(pids[0])
+
+
+def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "behaviour.py").write_text(
+        "import os, time\n(destination / 'pid').write_text(str(os.getpid()))\ntime.sleep(300)"
+    )
+    script = f"""
+from pathlib import Path
+from pipeline.artifacts import ModelVersion, SourceModel
+from pipeline.flows.worker import export_in_child
+version = ModelVersion(name="iris", version=3, run_id=None, source="", tags={{}})
+here = Path({str(tmp_path)!r})
+export_in_child(SourceModel(version=version, path=here, flavors=("scripted",), has_signature=True,
+                            has_input_example=True, digest=""), here)
+"""
+    with subprocess.Popen([sys.executable, "-P", "-c", script]) as parent:
+        child = await_number(tmp_path / "pid")
+        parent.send_signal(signal.SIGKILL)
+    await_death(child)
+
+
+def test_the_first_flavor_with_an_exporter_is_chosen(tmp_path: Path) -> None:
+    source = source_of(tmp_path, "python_function", "spark", "scripted", "sklearn")
+    assert choose_exporter(source) == "scripted"
+
+
+@pytest.mark.parametrize("flavors", [("python_function",), ("python_function", "spark")])
+def test_a_flavor_without_exporter_is_refused_with_those_that_have_one(
+    tmp_path: Path, flavors: tuple[str, ...]
+) -> None:
+    with pytest.raises(ModelError, match=r"iris/3 was logged with .*onnx, pytorch, .*sklearn"):
+        export_in_child(source_of(tmp_path, *flavors), tmp_path)
+
+
+def test_the_parent_imports_nothing_heavy() -> None:
+    heavy = ("torch", "mlflow", "sklearn", "onnx", "onnxruntime", "numpy")
+    script = f"import sys, pipeline.flows.worker; print(sorted(set({heavy!r}) & set(sys.modules)))"
+    loaded = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"
+
+
+def check(tmp_path: Path, factor: float) -> Any:
+    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["rows", 2]) for n in "xy"]
+    node = helper.make_node("Add", ["x", "x"], ["y"])
+    graph = helper.make_graph([node], "g", tensors[:1], tensors[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "model.onnx")
+    specs = [TensorSpec(name=n, data_type=DataType.FP32, shape=(DYNAMIC, 2)) for n in "xy"]
+    described = OnnxModel(
+        path=tmp_path,
+        opset=17,
+        inputs=(specs[0],),
+        outputs=(specs[1],),
+        digest="",
+        source_digest="",
+        flavor="onnx",
+        tools={},
+    )
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    samples = Samples(inputs={"x": rows}, outputs={"y": rows * np.float32(factor)})
+    return check_in_child(
+        described,
+        samples.save(tmp_path / "samples.npz"),
+        samples_origin="here",
+        relative_tolerance=1e-3,
+        absolute_tolerance=1e-5,
+        limits=IN_TIME,
+    )
+
+
+def test_a_check_reports_agreement_and_difference(tmp_path: Path) -> None:
+    assert check(tmp_path, 2.0).ok
+    report = check(tmp_path, 2.5)
+    assert not report.ok
+    assert len(report.comparisons) == 3
+    assert report.samples_origin == "here"
