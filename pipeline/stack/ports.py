@@ -5,6 +5,7 @@ Everything listens on 127.0.0.1 only.
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +14,10 @@ from typing import Final
 from pipeline.errors import SettingsError
 
 LOOPBACK: Final = "127.0.0.1"
+
+_FALLBACKS: Final = range(20000, 32768)
+"""Below the ports that Linux gives to clients: a server binds its port seconds after it was chosen,
+and a client's connection could take it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +96,11 @@ def is_free(port: int) -> bool:
 
 
 def free_ports() -> Iterator[int]:
-    """Ports that the kernel gave as free, without end."""
+    """Ports that nobody listens on, in random order, without end."""
     while True:
-        with socket.create_server((LOOPBACK, 0)) as server:
-            port: int = server.getsockname()[1]
-        yield port
+        port = secrets.choice(_FALLBACKS)
+        if is_free(port):
+            yield port
 
 
 def _next_free(candidates: Iterator[int], chosen: Mapping[str, int]) -> int:

@@ -202,6 +202,10 @@ class Stack:
     def _choose_options(
         self, wanted: Mapping[str, int], poll_seconds: int | None, tell: Tell
     ) -> None:
+        for part in self.parts():
+            # The child of a killed server may still hold the port, which is ours to free.
+            if not part.is_running:
+                part.stop_unless_died()
         remembered = self._state.options()
         running = {name for name, part in self._parts.items() if part.is_running}
         ports, notices = port_choice.choose_ports(

@@ -16,7 +16,7 @@ class PartStatus:
     Attributes:
         name: What commands call it.
         title: What people call it.
-        state: ``running``; ``silent`` if its process runs and does not answer; ``died``;
+        state: ``running``; ``silent`` if its process runs and listens nowhere; ``died``;
             ``stopped`` if it was stopped on purpose or never started.
         address: Where it listens, or will listen after the next start.
         pid: Its process, if it runs.
@@ -46,5 +46,5 @@ class StackStatus:
 
     @property
     def is_up(self) -> bool:
-        """Whether every part runs and answers."""
+        """Whether every part runs and listens."""
         return all(part.state == "running" for part in self.parts)

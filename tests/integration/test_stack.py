@@ -143,21 +143,27 @@ def test_no_secret_is_on_a_command_line_or_in_a_readable_file(stack: Stack) -> N
         assert path.stat().st_mode & 0o777 == 0o600, path
 
 
-def test_a_killed_server_is_reported_and_comes_back_on_its_address(stack: Stack) -> None:
+@pytest.mark.parametrize(
+    ("part", "title", "words"),
+    [("triton", "Triton", "Started HTTPService"), ("mlflow", "MLflow", "Uvicorn running on")],
+)
+def test_a_killed_server_is_reported_and_comes_back_on_its_address(
+    stack: Stack, part: str, title: str, words: str
+) -> None:
     before, where = pids(stack), stack.addresses()
-    kill(stack, "triton")
-    status = {part.name: part for part in stack.status().parts}
-    assert status["triton"].state == "died"
-    assert "killed by SIGKILL" in status["triton"].problem
-    assert "Started HTTPService" in status["triton"].problem
+    kill(stack, part)
+    status = {each.name: each for each in stack.status().parts}[part]
+    assert status.state == "died"
+    assert "killed by SIGKILL" in status.problem
+    assert words in status.problem
     told: list[str] = []
     assert stack.up(tell=told.append).is_up
     assert [line.splitlines()[0] for line in told] == [
-        "starting again: Triton was killed by SIGKILL; the end of its log:"
+        f"starting again: {title} was killed by SIGKILL; the end of its log:"
     ]
     assert stack.addresses() == where
-    assert {name for name, pid in pids(stack).items() if pid != before[name]} == {"triton"}
-    assert (stack.logs("triton")["triton"].with_name("triton.log.previous")).is_file()
+    assert {name for name, pid in pids(stack).items() if pid != before[name]} == {part}
+    assert stack.logs(part)[part].with_name(f"{part}.log.previous").is_file()
 
 
 def test_triton_survives_a_restart_of_s3(stack: Stack) -> None:
