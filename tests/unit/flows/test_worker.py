@@ -284,7 +284,9 @@ here = Path({str(tmp_path)!r})
 export_in_child(SourceModel(version=version, path=here, flavors=("scripted",), has_signature=True,
                             has_input_example=True, digest=""), here)
 """
-    with subprocess.Popen([sys.executable, "-P", "-c", script]) as parent:
+    # A killed parent cannot remove its temporary folder; pytest removes it with its own.
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-P", "-c", script], env=environment) as parent:
         child = await_number(tmp_path / "pid")
         parent.send_signal(signal.SIGKILL)
     await_death(child)
