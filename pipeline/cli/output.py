@@ -58,7 +58,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
 class StageLog:
     """Draws the stages of a long command on stderr: one line each, with its duration.
 
-    Passed to flows as their progress callback. On a terminal the running stage is animated.
+    Passed to flows as their progress callback. On a terminal the running stage is animated and
+    shows how far it is, since an installation on a slow network would look as if it hung.
     """
 
     def __init__(self) -> None:
@@ -68,21 +69,20 @@ class StageLog:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[Callable[[str], None]]:
-        """Show ``stage`` while the body runs; the yielded function adds the outcome in words."""
-        outcome = ""
-
-        def describe(text: str) -> None:
-            nonlocal outcome
-            outcome = text
-
+        """Show ``stage`` while the body runs; the yielded function says how far it is."""
+        outcome, mark = "", "[red]✗[/red]"
         started = time.perf_counter()
-        with self._console.status(f"{stage} …"):
+        with self._console.status(f"{stage} …") as animation:
+
+            def describe(text: str) -> None:
+                nonlocal outcome
+                outcome = text
+                animation.update(f"{stage} … {text}")
+
             try:
                 yield describe
-            except BaseException:
+                mark = "[green]✓[/green]"
+            finally:
                 seconds = time.perf_counter() - started
-                self._console.print(f"[red]✗[/red] {stage:<10} {seconds:6.2f} s", markup=True)
-                raise
-        seconds = time.perf_counter() - started
-        self._console.print(f"[green]✓[/green] {stage:<10} {seconds:6.2f} s  ", end="")
-        self._console.print(outcome, markup=False, soft_wrap=True)
+                self._console.print(f"{mark} {stage:<10} {seconds:6.2f} s  ", end="")
+                self._console.print(outcome, markup=False, soft_wrap=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from pipeline.cli.output import emit, json_option, say, table
+from pipeline.cli.output import StageLog, emit, json_option, say, table
 
 if TYPE_CHECKING:
     from pipeline.stack import Stack, StackStatus
@@ -66,7 +64,7 @@ def install(python: Path | None, state_dir: Path | None, as_json: bool) -> None:
       tritonpipe stack install
       tritonpipe stack install --python /usr/bin/python3.12
     """
-    environment = _open(state_dir).install(_Stages(), python=python)
+    environment = _open(state_dir).install(StageLog(), python=python)
     emit(
         {"path": environment.root, "python_version": environment.python_version},
         as_json=as_json,
@@ -106,7 +104,7 @@ def up(
     """
     opened = _open(state_dir)
     opened.up(
-        _Stages(),
+        StageLog(),
         tell=say,
         ports={name: port for name, port in ports.items() if port is not None},
         poll_seconds=poll_seconds,
@@ -128,7 +126,7 @@ def down(delete: bool, state_dir: Path | None) -> None:  # noqa: FBT001
     opened = _open(state_dir)
     if not opened.is_running:
         say("nothing is running")
-    opened.down(_Stages(), delete=delete)
+    opened.down(StageLog(), delete=delete)
     if delete:
         say(f"deleted {opened.state_directory}")
 
@@ -144,7 +142,7 @@ def restart(part: str | None, state_dir: Path | None) -> None:
       tritonpipe stack restart triton
       tritonpipe stack restart
     """
-    _open(state_dir).restart(part, _Stages(), tell=say)
+    _open(state_dir).restart(part, StageLog(), tell=say)
 
 
 @stack.command()
@@ -264,35 +262,3 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-class _Stages:
-    """Draws stages on stderr; unlike :class:`StageLog`, also how far the running one is.
-
-    An installation takes minutes on a slow network, and its two stages would look as if they hung.
-    """
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[Callable[[str], None]]:
-        outcome = ""
-        started = time.perf_counter()
-        mark = "[red]✗[/red]"
-        with self._console.status(f"{stage} …") as animation:
-
-            def describe(text: str) -> None:
-                nonlocal outcome
-                outcome = text
-                animation.update(f"{stage} … {text}")
-
-            try:
-                yield describe
-                mark = "[green]✓[/green]"
-            finally:
-                seconds = time.perf_counter() - started
-                self._console.print(f"{mark} {stage:<18} {seconds:6.2f} s  ", end="")
-                self._console.print(outcome, markup=False, soft_wrap=True)

@@ -35,6 +35,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 import pipeline
 from pipeline import manifest
+from pipeline.stack.environment import ensure_server_environment
 from pipeline.tensors import DataType
 
 pytestmark = pytest.mark.integration
@@ -50,10 +51,7 @@ NUMERIC = tuple(t for t in DataType if t not in {DataType.STRING, DataType.BF16}
 @pytest.fixture(scope="module")
 def server_environment() -> Path:
     """The virtual environment that has ``nvidia-pytriton`` and ``onnxruntime``."""
-    path = os.environ.get("TRITONPIPE_TEST_SERVER_ENVIRONMENT")
-    if not path:
-        pytest.skip("TRITONPIPE_TEST_SERVER_ENVIRONMENT names no server environment")
-    return Path(path)
+    return ensure_server_environment().root
 
 
 def install_backends(environment: Path, folder: Path) -> Path:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -35,9 +38,8 @@ def test_head_and_repeat_keep_rows_together() -> None:
 
 
 def test_pickled_objects_are_refused() -> None:
-    import io
-
     stream = io.BytesIO()
-    np.savez(stream, **{"input:x": np.array([{"a": 1}], dtype=object)})
+    arrays: dict[str, Any] = {"input:x": np.array([{"a": 1}], dtype=object)}
+    np.savez(stream, **arrays)
     with pytest.raises(ValueError, match="allow_pickle"):
         samples_from_bytes(stream.getvalue())

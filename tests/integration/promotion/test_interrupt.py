@@ -54,15 +54,20 @@ def test_interrupted_after_a_stage(
     assert process.wait(timeout=60) == 130, rest
     assert "Traceback" not in rest
     assert "interrupted" in rest
-    leftovers = [
-        p
-        for p in psutil.process_iter(["cmdline"])
-        if "worker_main" in " ".join(p.info["cmdline"] or [])
-    ]
-    assert leftovers == []
+    assert orphaned_workers() == []
     deadline = time.monotonic() + 20
     while servers.triton.infer("grpc", name, {"X": rows}).version != 1:
         assert time.monotonic() < deadline, "the interrupted version is served"
         time.sleep(0.1)
     assert tritonpipe("promote", f"{name}/2").code == 0
     assert servers.triton.infer("grpc", name, {"X": rows}).version == 2
+
+
+def orphaned_workers() -> list[int]:
+    """Export processes whose parent is gone."""
+    processes = psutil.process_iter(["pid", "ppid", "cmdline"])
+    return [
+        p.info["pid"]
+        for p in processes
+        if p.info["ppid"] == 1 and "pipeline.flows.worker_main" in (p.info["cmdline"] or [])
+    ]
