@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.errors import SettingsError
@@ -49,7 +49,8 @@ class Settings(BaseSettings):
     """Largest batch that Triton's dynamic batcher forms."""
 
     preferred_batch_sizes: Annotated[tuple[int, ...], NoDecode] = ()
-    """Batch sizes that are sent at once when reached; none means as large as possible."""
+    """Batch sizes that are sent at once when reached, separated by commas; none means as large as
+    possible."""
 
     max_queue_delay_microseconds: Annotated[int, Field(ge=0)] = 100
     """How long a request may wait for others to share its batch."""
@@ -69,6 +70,13 @@ class Settings(BaseSettings):
     export_seconds: Annotated[float, Field(gt=0)] = 900.0
     """How long loading and exporting a model may take."""
 
+    @field_validator("preferred_batch_sizes", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [part for part in value.strip("[] ").split(",") if part.strip()]
+
     def required(self, name: str) -> str:
         """The value of a setting that has no default.
 
@@ -77,11 +85,12 @@ class Settings(BaseSettings):
         """
         value = str(getattr(self, name))
         if not value:
-            variable = (
-                "MLFLOW_TRACKING_URI" if name == "tracking_uri" else f"TRITONPIPE_{name}".upper()
-            )
-            raise SettingsError(f"{variable} is not set", hint=_START_STACK)
+            raise SettingsError(f"{_variable(name)} is not set", hint=_START_STACK)
         return value
+
+
+def _variable(field: str) -> str:
+    return "MLFLOW_TRACKING_URI" if field == "tracking_uri" else f"TRITONPIPE_{field.upper()}"
 
 
 def load_settings() -> Settings:
@@ -94,7 +103,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (found {e['input']!r})"
+            f"{_variable(str(e['loc'][0]))}: {e['msg']} (found {e['input']!r})"
             for e in error.errors()
         )
         raise SettingsError(

@@ -38,7 +38,7 @@ def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:
     from pipeline.settings import load_settings
 
     settings = load_settings()
-    request = _request(model, settings.alias, name)
+    request = request_from_text(model, alias=settings.alias, triton_name=name)
     if dry_run:
         plan = plan_promotion(request, settings, progress=StageLog())
         emit(plan, as_json=as_json, human=lambda: _print_plan(plan))
@@ -161,7 +161,7 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
     from pipeline.flows.status import inspect as inspect_release
     from pipeline.settings import load_settings
 
-    request = _request(release, "", None)
+    request = request_from_text(release)
     found = inspect_release(request.model, request.version, load_settings())
     manifest, lineage = found.manifest, found.manifest.lineage
 
@@ -203,7 +203,14 @@ def _run_rows(run_id: str | None, run: object) -> list[list[object]]:
     ]
 
 
-def _request(text: str, alias: str, name: str | None) -> PromotionRequest:
+def request_from_text(
+    text: str, *, alias: str | None = None, triton_name: str | None = None
+) -> PromotionRequest:
+    """Read ``NAME@ALIAS``, ``NAME/VERSION`` or ``NAME``, which means ``alias``.
+
+    Raises:
+        RequestError: The text is none of these.
+    """
     from pipeline.artifacts import PromotionRequest
 
     match = _REFERENCE.fullmatch(text)
@@ -212,12 +219,12 @@ def _request(text: str, alias: str, name: str | None) -> PromotionRequest:
             f"{text!r} does not name a model version",
             hint="write NAME@ALIAS, NAME/VERSION (a positive number) or NAME",
         )
-    if match["version"]:
-        return PromotionRequest(
-            model=match["model"], version=int(match["version"]), triton_name=name
-        )
+    version = int(match["version"]) if match["version"] else None
     return PromotionRequest(
-        model=match["model"], alias=match["alias"] or alias or None, triton_name=name
+        model=match["model"],
+        alias=None if version else match["alias"] or alias,
+        version=version,
+        triton_name=triton_name,
     )
 
 

@@ -139,7 +139,7 @@ def test_damaged_artifacts(
         ("MLFLOW_TRACKING_URI", None, 4, "MLFLOW_TRACKING_URI is not set"),
         ("TRITONPIPE_TRITON_HTTP", "closed", 8, "Triton does not answer over HTTP"),
         ("TRITONPIPE_TRITON_GRPC", "closed", 8, "Triton does not answer over gRPC"),
-        ("TRITONPIPE_MAX_BATCH_SIZE", "many", 4, "max_batch_size"),
+        ("TRITONPIPE_MAX_BATCH_SIZE", "many", 4, "TRITONPIPE_MAX_BATCH_SIZE"),
     ],
 )
 def test_servers_that_are_down_or_wrong(

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.artifacts import PromotionRequest
+from pipeline.cli import tritonpipe
+from pipeline.cli.models import request_from_text
+from pipeline.errors import RequestError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("fraud", PromotionRequest(model="fraud", alias="champion")),
+        ("fraud@blue", PromotionRequest(model="fraud", alias="blue")),
+        ("fraud/7", PromotionRequest(model="fraud", version=7)),
+        ("Fraud model@blue", PromotionRequest(model="Fraud model", alias="blue")),
+    ],
+)
+def test_references_are_read(text: str, expected: PromotionRequest) -> None:
+    assert request_from_text(text, alias="champion") == expected
+
+
+@pytest.mark.parametrize("text", ["", "/7", "@a", "a/0", "a/-1", "a/x", "a/1/2", "a@b@c", "a@"])
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="does not name a model version"):
+        request_from_text(text, alias="champion")
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback", "status", "inspect", "demo", "stack"])
+def test_every_command_explains_itself_with_examples(command: str) -> None:
+    shown = CliRunner().invoke(tritonpipe, [command, "--help"])
+    assert shown.exit_code == 0
+    assert "Examples:" in shown.output
+    assert f"tritonpipe {command}" in shown.output
