@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline import __version__
 from pipeline.artifacts import OnnxModel, RepositoryEntry
 from pipeline.manifest import Lineage, Manifest, digest_folder
-from pipeline.model_config import WARMUP_FOLDER, ServingOptions, WarmupInput, model_config
+from pipeline.model_config import ServingOptions, WarmupInput, model_config
 from pipeline.samples import Array, Samples
 from pipeline.tensors import DataType, TensorSpec
 
@@ -62,16 +62,16 @@ def _write_warmup(
     """Write the first row of the samples as raw tensors, inside the version folder.
 
     Triton reads warm-up data from the folder of the *model*, where a new file would reload the
-    served version. The data is part of the version instead, and reached by a relative path.
+    served version. The data is part of the version instead, and reached by a relative path. It has
+    no folder of its own, since every folder costs Triton eight requests per poll.
     """
-    (folder / WARMUP_FOLDER).mkdir()
     warmup = []
     for number, spec in enumerate(onnx.inputs):
         if spec.name not in samples.inputs:
             continue
         array = samples.inputs[spec.name]
         row = array[:1] if onnx.is_batching else array
-        file = f"{WARMUP_FOLDER}/{number}.bin"
+        file = f"warmup-{number}.bin"
         (folder / file).write_bytes(_raw(row, spec.data_type))
         shape = TensorSpec(name=spec.name, data_type=spec.data_type, shape=tuple(row.shape))
         warmup.append(WarmupInput(spec=shape, file=f"../{version}/{file}"))

@@ -34,9 +34,10 @@ def demo(state_dir: Path | None, keep: bool, as_json: bool) -> None:  # noqa: FB
       tritonpipe demo
       tritonpipe demo --keep     then look around: tritonpipe stack status
     """
-    from pipeline.demo.run import run_demo
+    from pipeline.demo.run import require_packages, run_demo
     from pipeline.stack import Stack
 
+    require_packages()
     stack = Stack(state_dir)
     was_running = stack.is_running
     progress = StageLog()

@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from pipeline.artifacts import PromotionRequest, PromotionResult
-from pipeline.errors import ConfirmationError
+from pipeline.errors import ConfirmationError, DependencyError
 from pipeline.flows.progress import Progress
 from pipeline.flows.promote import promote
 from pipeline.flows.rollback import RollbackResult, rollback
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.demo import science
 
 ALIAS: Final = "champion"
+_PACKAGES: Final = ("sklearn", "skl2onnx", "pandas", "torch", "onnxscript")
 _STEADY_SECONDS: Final = 1.5
 """How long clients go on before, between and after the switches."""
 
@@ -67,6 +69,20 @@ class DemoResult:
     def ok(self) -> bool:
         """Whether no client noticed anything but better answers."""
         return not self.requests.failed and not self.requests.wrong
+
+
+def require_packages() -> None:
+    """Return if the packages are here that the demo trains and exports with.
+
+    Raises:
+        DependencyError: Some are not; names them.
+    """
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise DependencyError(
+            f"the demo trains with packages that are not installed: {', '.join(missing)}",
+            hint="pip install 'tritonpipe[sklearn,pytorch]'",
+        )
 
 
 def run_demo(environment: Mapping[str, str], progress: Progress) -> DemoResult:

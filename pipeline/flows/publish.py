@@ -31,7 +31,7 @@ WARMUP_MARKER: Final = f"{WARMUP_FOLDER}/README"
 """Makes the model's warm-up folder exist, so that Triton can follow paths out of it into version
 folders. Written once, before the first commit; a later write would reload the served version."""
 
-_WARMUP_TEXT: Final = b"Warm-up data is part of each version: see N/warmup.\n"
+_WARMUP_TEXT: Final = b"Warm-up data is part of each version: see N/warmup-*.bin\n"
 _UPLOAD_THREADS: Final = 8
 _COMMIT_ATTEMPTS: Final = 5
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)

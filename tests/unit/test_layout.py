@@ -25,6 +25,30 @@ def test_starting_imports_nothing_heavy(module: str) -> None:
     assert HEAVY.isdisjoint(done.stdout.split())
 
 
+def test_every_module_but_two_is_importable_with_the_core_alone() -> None:
+    code = """
+import importlib, pkgutil, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "sklearn", "skl2onnx", "pandas", "onnxscript", "pytest"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import pipeline
+for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
+    if module.name != "pipeline.__main__":
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError:
+            print(module.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["pipeline.demo.science", "pipeline.testing.exporter_contract"]
+
+
 def test_folders_of_images_hold_no_python() -> None:
     for name in ("triton", "mlflow", "model_repository"):
         assert not list((ROOT / name).rglob("*.py")), f"{name}/ would be importable"

@@ -39,8 +39,8 @@ def mixed(version: int = 3, options: ServingOptions = OPTIONS) -> str:
         is_batching=True,
         options=options,
         warmup=(
-            WarmupInput(spec=replace(CITY, shape=(1, 1)), file="../3/warmup/0.bin"),
-            WarmupInput(spec=replace(AGE, shape=(1, 1)), file="../3/warmup/1.bin"),
+            WarmupInput(spec=replace(CITY, shape=(1, 1)), file="../3/warmup-0.bin"),
+            WarmupInput(spec=replace(AGE, shape=(1, 1)), file="../3/warmup-1.bin"),
         ),
     )
 

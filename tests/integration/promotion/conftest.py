@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -76,9 +77,17 @@ def registry(stack: object) -> MlflowClient:
 
 
 @pytest.fixture
-def name() -> str:
-    """A name that no other test uses."""
-    return f"t-{uuid.uuid4().hex[:10]}"
+def name(servers: Servers) -> Iterator[str]:
+    """A name that no other test uses; what is published under it goes away with the test.
+
+    Every entry makes each of Triton's polls longer, and the other tests with it.
+    """
+    name = f"t-{uuid.uuid4().hex[:10]}"
+    yield name
+    servers.repository.delete([f"{name}/config.pbtxt"])
+    while any(v.state == "LOADING" for v in servers.triton.versions(name).values()):
+        time.sleep(0.2)
+    servers.repository.delete([o.key for o in servers.repository.list_folder(name)])
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -25,10 +24,21 @@ def _what_is_served_stays_served(served: Any) -> Iterator[None]:
     served.assert_still_served()
 
 
+@pytest.fixture(scope="module")
+def interrupted_model(
+    register: Callable[..., int], new_classifier: Callable[[int], Any], command: list[str]
+) -> str:
+    """A served model that gets one more version in each test."""
+    name = "often-interrupted"
+    version = register(name, new_classifier(1))
+    subprocess.run([*command, "promote", f"{name}/{version}"], check=True, capture_output=True)
+    return name
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_interrupted_after_a_stage(
     stage: str,
-    name: str,
+    interrupted_model: str,
     register: Callable[..., int],
     new_classifier: Callable[[int], Any],
     tritonpipe: Callable[..., Any],
@@ -36,11 +46,10 @@ def test_interrupted_after_a_stage(
     command: list[str],
     rows: Any,
 ) -> None:
-    register(name, new_classifier(1))
-    register(name, new_classifier(2))
-    assert tritonpipe("promote", f"{name}/1").code == 0
+    name = interrupted_model
+    version = register(name, new_classifier(STAGES.index(stage) + 2))
     process = subprocess.Popen(
-        [*command, "promote", f"{name}/2"], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+        [*command, "promote", f"{name}/{version}"], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -56,11 +65,11 @@ def test_interrupted_after_a_stage(
     assert "interrupted" in rest
     assert orphaned_workers() == []
     deadline = time.monotonic() + 20
-    while servers.triton.infer("grpc", name, {"X": rows}).version != 1:
+    while servers.triton.infer("grpc", name, {"X": rows}).version != version - 1:
         assert time.monotonic() < deadline, "the interrupted version is served"
         time.sleep(0.1)
-    assert tritonpipe("promote", f"{name}/2").code == 0
-    assert servers.triton.infer("grpc", name, {"X": rows}).version == 2
+    assert tritonpipe("promote", f"{name}/{version}").code == 0
+    assert servers.triton.infer("grpc", name, {"X": rows}).version == version
 
 
 def orphaned_workers() -> list[int]:

@@ -145,7 +145,7 @@ def test_a_dry_run_changes_nothing(
     done = tritonpipe("promote", f"{name}/1", "--dry-run", "--json")
     assert done.code == 0, done.err
     assert done.data["commit"]
-    assert {u["path"] for u in done.data["uploads"]} == {"model.onnx", "warmup/0.bin"}
+    assert {u["path"] for u in done.data["uploads"]} == {"model.onnx", "warmup-0.bin"}
     assert listing(servers, name) == {}
     assert servers.journal.entries(name) == []
     assert registry.get_model_version(name, "1").tags == {}

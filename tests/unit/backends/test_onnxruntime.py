@@ -77,8 +77,8 @@ def test_the_manifest_describes_the_folder(entry_in: Callable[..., RepositoryEnt
     assert differences(entry.folder, entry.manifest) == []
     assert [f.path for f in entry.manifest.files] == [
         "model.onnx",
-        "warmup/0.bin",
-        "warmup/1.bin",
+        "warmup-0.bin",
+        "warmup-1.bin",
         "weights.data",
     ]
     assert (entry.manifest.model, entry.manifest.version) == ("fraud", 4)
@@ -103,11 +103,11 @@ def test_warmup_is_the_first_row_as_the_wire_carries_it(
     entry = entry_in("a")
     [warmup] = config_from_text(entry.config).model_warmup
     city, age = warmup.inputs["City name"], warmup.inputs["age (years)"]
-    assert (city.input_data_file, age.input_data_file) == ("../4/warmup/0.bin", "../4/warmup/1.bin")
+    assert (city.input_data_file, age.input_data_file) == ("../4/warmup-0.bin", "../4/warmup-1.bin")
     text = "Köln".encode()
-    raw = (entry.folder / "warmup" / "0.bin").read_bytes()
+    raw = (entry.folder / "warmup-0.bin").read_bytes()
     assert raw == struct.pack("<I", len(text)) + text
-    assert (entry.folder / "warmup" / "1.bin").read_bytes() == struct.pack("<f", 1.5)
+    assert (entry.folder / "warmup-1.bin").read_bytes() == struct.pack("<f", 1.5)
 
 
 def test_an_optional_input_without_sample_is_not_warmed_up_and_excludes_batching(

@@ -91,9 +91,9 @@ def entry_of(
     folder: Path, version: int, content: bytes = b"graph", name: str = "m"
 ) -> RepositoryEntry:
     folder = folder / f"{name}-{version}-{content.hex()}"
-    (folder / "warmup").mkdir(parents=True)
+    folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(content)
-    (folder / "warmup" / "0.bin").write_bytes(b"\0")
+    (folder / "warmup-0.bin").write_bytes(b"\0")
     config = f'name: "{name}" version_policy {{ specific {{ versions: {version} }} }}'
     manifest = Manifest(
         model=name,
@@ -135,7 +135,7 @@ def test_only_what_triton_knows_is_below_the_model(store: RecordingStore, tmp_pa
         "m/warmup/README",
         "m/1/manifest.json",
         "m/1/model.onnx",
-        "m/1/warmup/0.bin",
+        "m/1/warmup-0.bin",
     }
 
 
