@@ -68,6 +68,7 @@ def promote(
     watch = Stopwatch(progress)
     name = check_name(request.triton_name or request.model)
     with open_servers(settings) as servers:
+        servers.triton.require_live()
         version = resolve(servers, request, watch)
         state = read_state(servers.repository, name)
         report: Report | None = None
@@ -81,7 +82,6 @@ def promote(
                 with watch("publish") as describe:
                     publish_entry(servers, prepared.entry, prepared.plan, release, golden)
                     describe(f"{len(prepared.plan.uploads)} files, {release.manifest.digest[:19]}")
-        servers.triton.require_live()
         confirmation = serve(
             servers,
             release,

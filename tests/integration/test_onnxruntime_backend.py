@@ -139,9 +139,15 @@ class Server:
             )
         return [future.result(timeout=30) for future in futures]
 
-    def executions(self, model: str) -> int:
-        [statistics] = self.grpc.get_inference_statistics(model).model_stats
-        return int(statistics.execution_count)
+    def executions(self, name: str) -> int:
+        """How often the model ran; Triton counts only after it has answered."""
+        deadline = time.monotonic() + 5
+        while True:
+            statistics = self.grpc.get_inference_statistics(name, as_json=True)
+            count = int(statistics["model_stats"][0].get("execution_count", 0))
+            if count or time.monotonic() > deadline:
+                return count
+            time.sleep(0.02)
 
 
 def request_inputs(kit: Any, arrays: dict[str, Array]) -> list[Any]:

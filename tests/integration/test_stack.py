@@ -144,18 +144,18 @@ def test_no_secret_is_on_a_command_line_or_in_a_readable_file(stack: Stack) -> N
 
 
 @pytest.mark.parametrize(
-    ("part", "title", "words"),
-    [("triton", "Triton", "Started HTTPService"), ("mlflow", "MLflow", "Uvicorn running on")],
+    ("part", "title"),
+    [("triton", "Triton"), ("mlflow", "MLflow")],
 )
 def test_a_killed_server_is_reported_and_comes_back_on_its_address(
-    stack: Stack, part: str, title: str, words: str
+    stack: Stack, part: str, title: str
 ) -> None:
     before, where = pids(stack), stack.addresses()
     kill(stack, part)
     status = {each.name: each for each in stack.status().parts}[part]
     assert status.state == "died"
     assert "killed by SIGKILL" in status.problem
-    assert words in status.problem
+    assert status.problem.count("\n  | ") > 1, "the end of its log"
     told: list[str] = []
     assert stack.up(tell=told.append).is_up
     assert [line.splitlines()[0] for line in told] == [
