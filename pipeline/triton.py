@@ -6,9 +6,12 @@ false for ever after one failed load, and stays true after a fault of S3 has unl
 
 from __future__ import annotations
 
+import re
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from types import TracebackType
 from typing import Any, Final, Literal
 
@@ -17,13 +20,19 @@ import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
-from pipeline.errors import UnavailableError
+from pipeline.errors import SettingsError, UnavailableError
 from pipeline.samples import Array
 from pipeline.tensors import DataType
 
 Protocol = Literal["http", "grpc"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = ("grpc", "http")
-_CONNECTION_ERRORS: Final = (InferenceServerException, OSError, ConnectionError)
+_NO_ANSWER: Final = (InferenceServerException, OSError, HTTPException)
+# The clients read an answer that is not Triton's as if it were, and fail wherever it differs.
+_NO_TRITON_ANSWER: Final = (ValueError, TypeError, LookupError, AttributeError, struct.error)
+_CONNECTION_ERRORS: Final = (*_NO_ANSWER, *_NO_TRITON_ANSWER)
+_HTTP_ADDRESS: Final = re.compile(
+    r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]]+)(:(?P<port>[0-9]{1,5}))?(/[!-~]*)?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +64,14 @@ class Answer:
 
 
 class TritonClient:
-    """One server; use as a context manager."""
+    """One server; use as a context manager.
+
+    Raises:
+        SettingsError: The HTTP address cannot be one; the server is not asked.
+    """
 
     def __init__(self, *, http: str, grpc: str, timeout: float = 30.0) -> None:
-        self.http_address = http.removeprefix("http://").rstrip("/")
+        self.http_address = _http_address(http)
         self.grpc_address = grpc.removeprefix("grpc://").rstrip("/")
         self._timeout = timeout
         self._http = http_client.InferenceServerClient(
@@ -91,7 +104,7 @@ class TritonClient:
             try:
                 live = client.is_server_live()
             except _CONNECTION_ERRORS as error:
-                raise _unreachable(name, address, str(error)) from error
+                raise _unreachable(name, address, _described(error)) from error
             if not live:
                 raise _unreachable(name, address, "it says that it is not live")
 
@@ -103,24 +116,32 @@ class TritonClient:
             return False
 
     def versions(self, model: str) -> dict[int, VersionState]:
-        """The versions that the server knows of, with their states."""
+        """The versions of one model that the server knows of, with their states."""
+        return self.all_versions().get(model, {})
+
+    def all_versions(self) -> dict[str, dict[int, VersionState]]:
+        """The versions of all models that the server knows of, with one request.
+
+        Raises:
+            UnavailableError: The server gives no repository index.
+        """
+        found: dict[str, dict[int, VersionState]] = {}
         try:
-            index = self._http.get_model_repository_index()
+            for entry in self._http.get_model_repository_index():
+                versions = found.setdefault(entry["name"], {})
+                if entry.get("version", "").isdigit():
+                    versions[int(entry["version"])] = VersionState(
+                        state=entry.get("state", ""), reason=entry.get("reason", "")
+                    )
         except _CONNECTION_ERRORS as error:
-            raise _unreachable("HTTP", self.http_address, str(error)) from error
-        return {
-            int(entry["version"]): VersionState(
-                state=entry.get("state", ""), reason=entry.get("reason", "")
-            )
-            for entry in index
-            if entry["name"] == model and entry.get("version", "").isdigit()
-        }
+            raise _unreachable("HTTP", self.http_address, _described(error)) from error
+        return found
 
     def infer(self, protocol: Protocol, model: str, inputs: Mapping[str, Array]) -> Answer:
         """Send one request without naming a version, as ordinary clients do.
 
         Raises:
-            UnavailableError: No answer, or an error as answer.
+            UnavailableError: No answer, an error as answer, or one that cannot be read.
         """
         client, module = (
             (self._grpc, grpc_client) if protocol == "grpc" else (self._http, http_client)
@@ -129,19 +150,13 @@ class TritonClient:
         tensors = [_request_tensor(module, name, array) for name, array in inputs.items()]
         started = time.perf_counter()
         try:
-            result = client.infer(model, tensors, **limits)
+            version, outputs = _read(client.infer(model, tensors, **limits), protocol)
         except _CONNECTION_ERRORS as error:
-            raise UnavailableError(f"{model} gave no answer over {protocol}: {error}") from error
-        response = result.get_response()
-        if protocol == "grpc":
-            names = [output.name for output in response.outputs]
-            version = response.model_version
-        else:
-            names = [output["name"] for output in response["outputs"]]
-            version = response["model_version"]
-        outputs = {name: _decoded(result.as_numpy(name)) for name in names}
+            raise UnavailableError(
+                f"{model} gave no answer over {protocol}: {_described(error)}"
+            ) from error
         milliseconds = (time.perf_counter() - started) * 1000
-        return Answer(version=int(version), outputs=outputs, milliseconds=milliseconds)
+        return Answer(version=version, outputs=outputs, milliseconds=milliseconds)
 
 
 def wire_array(array: Array) -> tuple[Array, str]:
@@ -168,6 +183,17 @@ def _request_tensor(module: Any, name: str, array: Array) -> Any:
     return tensor
 
 
+def _read(result: Any, protocol: Protocol) -> tuple[int, dict[str, Array]]:
+    response = result.get_response()
+    if protocol == "grpc":
+        names = [output.name for output in response.outputs]
+        version = response.model_version
+    else:
+        names = [output["name"] for output in response["outputs"]]
+        version = response["model_version"]
+    return int(version), {name: _decoded(result.as_numpy(name)) for name in names}
+
+
 def _decoded(array: Array) -> Array:
     if array.dtype != np.object_:
         return array
@@ -175,6 +201,24 @@ def _decoded(array: Array) -> Array:
     decoded = np.empty(len(flat), dtype=np.object_)
     decoded[:] = flat
     return decoded.reshape(array.shape)
+
+
+def _http_address(text: str) -> str:
+    """``HOST:PORT``; checked here because the client only trips over it later, if at all."""
+    address = text.removeprefix("http://").rstrip("/")
+    match = _HTTP_ADDRESS.fullmatch(address)
+    if match is None or int(match["port"] or 80) not in range(1, 65536):
+        raise SettingsError(
+            f"{text!r} is not the HTTP address of a Triton server",
+            hint="set TRITONPIPE_TRITON_HTTP to HOST:PORT, without TLS, such as 127.0.0.1:8000",
+        )
+    return address
+
+
+def _described(error: Exception) -> str:
+    if isinstance(error, _NO_TRITON_ANSWER):
+        return f"its answer cannot be read ({type(error).__name__}: {error})"
+    return str(error) or type(error).__name__
 
 
 def _unreachable(protocol: str, address: str, why: str) -> UnavailableError:

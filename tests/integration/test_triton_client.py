@@ -1,0 +1,123 @@
+"""The client against servers that are not, or no longer, a Triton; no stack is needed."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from pipeline.errors import SettingsError, UnavailableError
+from pipeline.triton import TritonClient, VersionState
+
+INPUTS = {"x": np.zeros((1, 2), dtype=np.float32)}
+Serve = Callable[[bytes], TritonClient]
+
+
+def answer(body: bytes, *headers: bytes) -> bytes:
+    length = b"Content-Length: %d" % len(body)
+    lines = (b"HTTP/1.1 200 OK", b"Connection: close", length, *headers, b"", body)
+    return b"\r\n".join(lines)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start a server that answers every request with the same bytes and hangs up."""
+    with ExitStack() as stack:
+
+        def start(reply: bytes) -> TritonClient:
+            class Handler(socketserver.BaseRequestHandler):
+                def handle(self) -> None:
+                    self.request.recv(65536)
+                    self.request.sendall(reply)
+                    # Without this, unread bytes of the request would turn the end into a reset.
+                    self.request.shutdown(socket.SHUT_WR)
+                    self.request.recv(65536)
+
+            server = stack.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler))
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            stack.callback(server.shutdown)
+            address = f"127.0.0.1:{server.server_address[1]}"
+            return stack.enter_context(TritonClient(http=address, grpc=address, timeout=5))
+
+        yield start
+
+
+BROKEN = {
+    "closed without an answer": b"",
+    "closed in the head": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
+}
+FOREIGN = {
+    "a part": answer(b"[]")[:-1],
+    "not JSON": answer(b"<html>welcome</html>"),
+    "nothing": answer(b""),
+    "another document": answer(b'{"status": "ok"}'),
+    "another list": answer(b"[1, 2]"),
+    "a number": answer(b"1"),
+}
+
+
+@pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN)
+def test_a_connection_that_breaks_is_a_server_that_does_not_answer(
+    serve: Serve, reply: bytes
+) -> None:
+    client = serve(reply)
+    assert not client.is_ready("m", 1)
+    with pytest.raises(UnavailableError, match="does not answer over HTTP"):
+        client.require_live()
+    with pytest.raises(UnavailableError, match="does not answer over HTTP"):
+        client.versions("m")
+    with pytest.raises(UnavailableError, match="m gave no answer over http"):
+        client.infer("http", "m", INPUTS)
+    with pytest.raises(UnavailableError, match="m gave no answer over grpc"):
+        client.infer("grpc", "m", INPUTS)
+
+
+@pytest.mark.parametrize("reply", FOREIGN.values(), ids=FOREIGN)
+def test_an_answer_that_is_not_tritons_is_no_answer(serve: Serve, reply: bytes) -> None:
+    with pytest.raises(UnavailableError, match="m gave no answer over http: "):
+        serve(reply).infer("http", "m", INPUTS)
+
+
+@pytest.mark.parametrize("reply", FOREIGN.values(), ids=FOREIGN)
+def test_a_repository_index_that_is_not_tritons_is_none(serve: Serve, reply: bytes) -> None:
+    with pytest.raises(UnavailableError, match="does not answer over HTTP"):
+        serve(reply).all_versions()
+
+
+def test_the_versions_of_all_models_come_with_one_answer(serve: Serve) -> None:
+    client = serve(
+        answer(
+            b'[{"name": "a", "version": "1", "state": "READY"},'
+            b' {"name": "a", "version": "2", "state": "UNAVAILABLE", "reason": "no memory"},'
+            b' {"name": "b"}]'
+        )
+    )
+    versions = {
+        1: VersionState(state="READY", reason=""),
+        2: VersionState(state="UNAVAILABLE", reason="no memory"),
+    }
+    assert client.all_versions() == {"a": versions, "b": {}}
+    assert client.versions("a") == versions
+    assert client.versions("b") == client.versions("c") == {}
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://a:8000", "ftp://a:1", "", "a:b", "a:0", "a:99999", "::1:8000", "a b:1", "/x"],
+)
+def test_what_cannot_be_an_address_is_a_wrong_setting(address: str) -> None:
+    with pytest.raises(SettingsError, match="not the HTTP address") as caught:
+        TritonClient(http=address, grpc="127.0.0.1:1")
+    assert "TRITONPIPE_TRITON_HTTP" in caught.value.hint
+
+
+@pytest.mark.parametrize("address", ["a", "a:1", "http://a:1/", "[::1]:1", "triton.svc:80/base"])
+def test_other_addresses_are_accepted(address: str) -> None:
+    with TritonClient(http=address, grpc="127.0.0.1:1") as client:
+        assert not client.http_address.startswith("http")
