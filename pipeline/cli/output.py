@@ -6,6 +6,7 @@ A command hands over values; whether they become a table or JSON is decided here
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,9 +31,13 @@ def dry_run_option(command: F) -> F:
 
 
 def emit(value: Any, *, as_json: bool, human: Callable[[], None]) -> None:
-    """Print the command's data: as JSON, or by calling ``human``."""
+    """Print the command's data: as JSON, or by calling ``human``.
+
+    JSON has no NaN and no infinity; both are written as ``null``, as JavaScript does, so that any
+    reader takes the document and a number stays a number or nothing.
+    """
     if as_json:
-        click.echo(json.dumps(to_json(value), indent=1))
+        click.echo(json.dumps(_finite(to_json(value)), indent=1, allow_nan=False))
     else:
         human()
 
@@ -46,12 +51,14 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     """Print a table on stdout; plain text when stdout is not a terminal."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    # As plain strings, what looks like markup (paths=[/data]) would vanish or be an error.
     grid = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for header in headers:
-        grid.add_column(header, overflow="fold")
+        grid.add_column(Text(header), overflow="fold")
     for row in rows:
-        grid.add_row(*("" if cell is None else str(cell) for cell in row))
+        grid.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 160).print(grid)
 
 
@@ -65,24 +72,35 @@ class StageLog:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[Callable[[str], None]]:
         """Show ``stage`` while the body runs; the yielded function says how far it is."""
-        outcome, mark = "", "[red]✗[/red]"
+        from rich.text import Text
+
+        outcome, mark = "", Text("✗", style="red")
         started = time.perf_counter()
-        with self._console.status(f"{stage} …") as animation:
+        with self._console.status(Text(f"{stage} …")) as animation:
 
             def describe(text: str) -> None:
                 nonlocal outcome
                 outcome = text
-                animation.update(f"{stage} … {text}")
+                animation.update(Text(f"{stage} … {text}"))
 
             try:
                 yield describe
-                mark = "[green]✓[/green]"
+                mark = Text("✓", style="green")
             finally:
                 seconds = time.perf_counter() - started
-                self._console.print(f"{mark} {stage:<10} {seconds:6.2f} s  ", end="")
+                self._console.print(mark, Text(f"{stage:<10} {seconds:6.2f} s "), end=" ")
                 self._console.print(outcome, markup=False, soft_wrap=True)
+
+
+def _finite(value: Any) -> Any:
+    """``value``, of :func:`to_json`, with None for every float that is no number."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
