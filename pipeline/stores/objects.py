@@ -19,7 +19,8 @@ from pipeline.errors import SettingsError, TritonpipeError, UnavailableError
 from pipeline.stores import StoredObject
 
 _S3_URL: Final = re.compile(
-    r"s3://(?P<bucket>[0-9a-z][0-9a-z.-]{1,61}[0-9a-z])(?P<prefix>(/[0-9A-Za-z._-]+)*)/?"
+    r"s3://(?P<bucket>[0-9a-z][0-9a-z.-]{1,61}[0-9a-z])"
+    r"(?P<prefix>(/(?!\.\.?(/|$))[0-9A-Za-z._-]+)*)/?"
 )
 _DENIED: Final = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
 _NO_BUCKET: Final = "NoSuchBucket"
@@ -128,13 +129,15 @@ def open_store(url: str) -> ObjectStore:
 
     Raises:
         SettingsError: The URL is not of this form. Triton reads no other: upper case or ``_`` in
-            the bucket and special characters in the prefix make it look for another bucket.
+            the bucket and special characters in the prefix make it look for another bucket; no
+            object has ``.`` or ``..`` as a segment of its key.
     """
     match = _S3_URL.fullmatch(url)
     if match is None:
         raise SettingsError(
             f"{url!r} is not a model repository that Triton can read",
-            hint="use s3://BUCKET/PREFIX, bucket of [0-9a-z.-], prefix of [0-9A-Za-z._-]",
+            hint="use s3://BUCKET/PREFIX, bucket of [0-9a-z.-], prefix of [0-9A-Za-z._-], no part of "
+            "which is . or ..",
         )
     store = S3Store(
         match["bucket"],

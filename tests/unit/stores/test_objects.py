@@ -50,8 +50,16 @@ def test_listing_tells_size_and_time(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["models", "http://models/x", "s3://Models/x", "s3://my_bucket/x", "s3://models/a b", "s3://"],
+    [
+        *("models", "http://models/x", "s3://Models/x", "s3://my_bucket/x", "s3://models/a b"),
+        *("s3://", "s3://models/../x", "s3://models/./x", "s3://models/a/..", "s3://models/../"),
+    ],
 )
 def test_urls_that_triton_cannot_read_are_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="not a model repository"):
         open_store(url)
+
+
+@pytest.mark.parametrize("url", ["s3://models", "s3://models/a..b/.c/...", "s3://models/x/"])
+def test_dots_within_a_name_are_allowed(url: str) -> None:
+    assert open_store(url).url == url.rstrip("/")
