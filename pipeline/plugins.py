@@ -16,13 +16,18 @@ def kinds(room: str) -> dict[str, EntryPoint]:
 def load_kind(room: str, name: str) -> Any:
     """Import one kind.
 
+    Ours import what they need only when they are used, and then name the extra to install; this
+    is about a module that cannot even be imported.
+
     Raises:
         DependencyError: A package that this kind needs is not installed.
     """
+    point = kinds(room)[name]
     try:
-        return kinds(room)[name].load()
+        return point.load()
     except ImportError as error:
+        origin = point.dist.name if point.dist else point.value
         raise DependencyError(
             f"the {name!r} kind of {room!r} cannot be loaded: {error}",
-            hint=f"install the extra that brings it, such as: pip install 'tritonpipe[{name}]'",
+            hint=f"it comes from {origin}: install what that needs",
         ) from error

@@ -18,9 +18,6 @@ class Exporter(Protocol):
     flavor: ClassVar[str]
     """Name of the flavor in ``MLmodel``."""
 
-    extra: ClassVar[str]
-    """The extra of this distribution that installs what the exporter needs; empty for none."""
-
     def export(self, source: SourceModel, destination: Path) -> Export:
         """Write the ONNX model below ``destination`` and predict with the original.
 

@@ -41,7 +41,6 @@ class OnnxExporter:
     """A :class:`pipeline.exporters.Exporter` that passes graphs through."""
 
     flavor: ClassVar[str] = "onnx"
-    extra: ClassVar[str] = ""
 
     def export(self, source: SourceModel, destination: Path) -> Export:
         """Write ``onnx/model.onnx`` with its data files and ``samples.npz``; see the protocol."""

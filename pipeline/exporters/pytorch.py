@@ -34,7 +34,6 @@ class PytorchExporter:
     """A :class:`pipeline.exporters.Exporter` for PyTorch."""
 
     flavor: ClassVar[str] = "pytorch"
-    extra: ClassVar[str] = "pytorch"
 
     def export(self, source: SourceModel, destination: Path) -> Export:
         """Write ``onnx/model.onnx`` and ``samples.npz``; see the protocol."""

@@ -34,7 +34,6 @@ class SklearnExporter:
     """A :class:`pipeline.exporters.Exporter` for classifiers and regressors."""
 
     flavor: ClassVar[str] = "sklearn"
-    extra: ClassVar[str] = "sklearn"
 
     def export(self, source: SourceModel, destination: Path) -> Export:
         """Write ``onnx/model.onnx`` and ``samples.npz``; see the protocol."""
