@@ -64,15 +64,6 @@ class DataType(enum.Enum):
         return _FROM_ONNX.get(number)
 
     @classmethod
-    def from_wire(cls, name: str) -> DataType:
-        """The type of a name on the wire (``FP32``, ``BYTES``).
-
-        Raises:
-            ValueError: Triton has no such type.
-        """
-        return cls.STRING if name == "BYTES" else cls(name)
-
-    @classmethod
     def from_numpy(cls, name: str) -> DataType | None:
         """The type of a NumPy dtype name; text and object dtypes are strings."""
         if name.startswith(("str", "bytes")):

@@ -14,7 +14,6 @@ from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 def test_names_are_those_of_triton_and_onnx(data_type: DataType) -> None:
     assert model_config_pb2.DataType.Value(data_type.triton)
     assert DataType.from_onnx(data_type.onnx) is data_type
-    assert DataType.from_wire(data_type.wire) is data_type
     numpy_type = onnx.helper.tensor_dtype_to_np_dtype(data_type.onnx)
     expected = np.dtype(ml_dtypes.bfloat16) if data_type is DataType.BF16 else numpy_type
     assert np.dtype(expected).name == data_type.numpy
