@@ -14,6 +14,12 @@ from typing import Final
 from pipeline.manifest import FileDigest, Manifest
 from pipeline.tensors import TensorSpec
 
+RELATIVE_TOLERANCE: Final = 1e-3
+"""Of answers, relative to the expected value; default ``rtol`` of ONNX's backend test runner."""
+
+ABSOLUTE_TOLERANCE: Final = 1e-5
+"""Of answers near zero; default ``atol`` of ``torch.testing.assert_close`` for float32."""
+
 ONNX_FILE: Final = "model.onnx"
 """The file that Triton's onnxruntime backend loads by default."""
 
@@ -70,16 +76,12 @@ class SourceModel:
         version: Where they come from.
         path: Local folder that holds the ``MLmodel`` file.
         flavors: Flavors named in ``MLmodel``.
-        has_signature: Whether the model was logged with a signature.
-        has_input_example: Whether the model was logged with an input example.
         digest: Digest of all files below ``path``.
     """
 
     version: ModelVersion
     path: Path
     flavors: tuple[str, ...]
-    has_signature: bool
-    has_input_example: bool
     digest: str
 
 

@@ -67,7 +67,7 @@ def check_name(name: str) -> str:
     """
     if _LEGAL_NAME.fullmatch(name):
         return name
-    suggestion = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model"
+    suggestion = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:200] or "model"
     raise RequestError(
         f"{name!r} cannot be the name of a Triton model: only letters, digits, '.', '_' and '-', "
         "beginning with a letter or digit, at most 200 characters",
@@ -155,7 +155,7 @@ def _tensor(message: Any, spec: TensorSpec, *, is_batching: bool) -> Any:
 
 
 def _warmup(warmup: tuple[WarmupInput, ...], *, is_batching: bool) -> pb.ModelWarmup:
-    sample = pb.ModelWarmup(name="input example", batch_size=1 if is_batching else 0)
+    sample = pb.ModelWarmup(name="input example", batch_size=1)
     for item in warmup:
         shape = item.spec.shape[1:] if is_batching else item.spec.shape
         sample.inputs[item.spec.name].CopyFrom(

@@ -155,15 +155,15 @@ class OnnxSession:
 
         Args:
             file: The graph; external data is found beside it.
-            is_optimised: Whether ONNX Runtime may rewrite it. The highest level is never used: it
-                can crash on FP16 transformers.
+            is_optimised: Whether ONNX Runtime may rewrite it as far as it does in the server. The
+                highest level can crash on FP16 transformers: use it in a child process.
         """
         import onnxruntime
 
         levels = onnxruntime.GraphOptimizationLevel
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = (
-            levels.ORT_ENABLE_EXTENDED if is_optimised else levels.ORT_DISABLE_ALL
+            levels.ORT_ENABLE_ALL if is_optimised else levels.ORT_DISABLE_ALL
         )
         options.log_severity_level = _QUIET
         self._session: Any = onnxruntime.InferenceSession(

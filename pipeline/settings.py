@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipeline.artifacts import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 from pipeline.errors import SettingsError
 
 _START_STACK = (
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
     max_batch_size: Annotated[int, Field(ge=1)] = 64
     """Largest batch that Triton's dynamic batcher forms."""
 
-    preferred_batch_sizes: Annotated[tuple[int, ...], NoDecode] = ()
+    preferred_batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], NoDecode] = ()
     """Batch sizes that are sent at once when reached, separated by commas; none means as large as
     possible."""
 
@@ -61,8 +62,8 @@ class Settings(BaseSettings):
     device: Literal["cpu", "gpu"] = "cpu"
     """Where Triton runs the model."""
 
-    relative_tolerance: Annotated[float, Field(ge=0)] = 1e-3
-    absolute_tolerance: Annotated[float, Field(ge=0)] = 1e-5
+    relative_tolerance: Annotated[float, Field(ge=0)] = RELATIVE_TOLERANCE
+    absolute_tolerance: Annotated[float, Field(ge=0)] = ABSOLUTE_TOLERANCE
 
     confirm_seconds: Annotated[float, Field(gt=0)] = 90.0
     """How long to wait for Triton to serve a committed version before rolling back."""

@@ -8,19 +8,19 @@ nothing is a problem too, so that an empty sample cannot pass.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import Comparison, OnnxModel, Report
+from pipeline.artifacts import (
+    ABSOLUTE_TOLERANCE,
+    RELATIVE_TOLERANCE,
+    Comparison,
+    OnnxModel,
+    Report,
+)
 from pipeline.onnx_graph import OnnxSession
 from pipeline.samples import Array, Samples
-
-RELATIVE_TOLERANCE: Final = 1e-3
-"""What ONNX's own backend test runner allows (``onnx.backend.test``, ``rtol=1e-3``)."""
-
-ABSOLUTE_TOLERANCE: Final = 1e-5
-"""What ``torch.testing.assert_close`` allows for float32 by default."""
 
 
 def compare(
@@ -120,8 +120,8 @@ def _compared(
     if expected.shape != actual.shape:
         problem = f"output {name!r} has shape {list(actual.shape)}, expected {list(expected.shape)}"
         return _failed(subject, name, problem, rows)
-    if not rows:
-        return _failed(subject, name, f"output {name!r} has no rows to compare")
+    if not expected.size:
+        return _failed(subject, name, f"output {name!r} has no values to compare")
     expected_kind, actual_kind = _kind(expected), _kind(actual)
     if expected_kind != actual_kind:
         problem = f"output {name!r} is of type {actual_kind}, expected {expected_kind}"

@@ -20,6 +20,9 @@ _POLL_SECONDS: Final = 0.05
 _INDEX_SECONDS: Final = 1.0
 """The index makes Triton list the store, so it is asked less often than readiness."""
 
+_ERROR_SECONDS: Final = 5.0
+"""How long a version that says it is ready may answer with errors: clients see them, too."""
+
 _ROUNDS: Final = 3
 """Requests per protocol; the median is the latency that is recorded."""
 
@@ -130,17 +133,21 @@ def _answer(
     seconds: float,
 ) -> Answer:
     model, version = release.manifest.model, release.manifest.version
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
+    patience = seconds
     while True:
         try:
             answer = client.infer(protocol, model, inputs)
         except UnavailableError as error:
             problem = error.message
+            if client.is_ready(model, version):
+                patience = min(seconds, _ERROR_SECONDS)
         else:
             if answer.version == version:
                 return answer
+            patience = seconds
             problem = f"version {answer.version} answers over {protocol} instead of {version}"
-        if time.monotonic() > deadline:
+        if time.monotonic() - started > patience:
             raise ConfirmationError(f"{model}/{version} is not what is served: {problem}")
         time.sleep(_POLL_SECONDS)
 

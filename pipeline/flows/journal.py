@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,9 +22,13 @@ from pipeline.samples import Samples, samples_from_bytes
 from pipeline.serialization import from_json, to_json
 from pipeline.stores import Store
 
+PROMOTE: Final = "promote"
+ROLLBACK: Final = "rollback"
+
 COMMITTING: Final = "committing"
 CONFIRMED: Final = "confirmed"
 FAILED: Final = "failed"
+INTERRUPTED: Final = "interrupted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +37,13 @@ class JournalEntry:
 
     Attributes:
         action: ``promote`` or ``rollback``.
-        event: ``committing`` before the config is written, then ``confirmed`` or ``failed``.
+        event: ``committing`` before the config is written; then ``confirmed``, ``failed`` or
+            ``interrupted``, unless the run was killed.
         version: The version to be served.
-        previous: The version that was served before; None for a new model.
+        previous: The version to return to if this one fails; None for a new model.
         at: When, in UTC.
         by: Who, as user and host.
-        reason: Why it failed; empty otherwise.
+        reason: Why it was not confirmed; empty otherwise.
     """
 
     action: str
@@ -54,10 +60,6 @@ class Journal:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    def models(self) -> list[str]:
-        """Names of the models that have a record."""
-        return sorted({o.key.split("/", 1)[0] for o in self._store.list_folder("") if "/" in o.key})
 
     def entries(self, model: str) -> list[JournalEntry]:
         """All events of a model, oldest first."""
@@ -83,7 +85,7 @@ class Journal:
             previous=previous,
             reason=reason,
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            by=f"{getpass.getuser()}@{socket.gethostname()}",
+            by=f"{_user()}@{socket.gethostname()}",
         )
         data = json.dumps(to_json(entry), indent=1).encode()
         keys = [o.key for o in self._store.list_folder(f"{model}/journal")]
@@ -139,15 +141,20 @@ def served_history(entries: list[JournalEntry], committed: int | None) -> list[i
     """Versions that were served, oldest first, ending with the one served now.
 
     A promotion adds its version; a rollback takes away everything after the version it returns to.
-    An event whose outcome was never written counts if the store says that it was committed.
+    A run that was killed left no outcome: its version was served if the store still names it, or
+    if the next run took it for what to return to.
     """
     history: list[int] = []
     for number, entry in enumerate(entries):
-        is_last = number == len(entries) - 1
-        is_unfinished = entry.event == COMMITTING and is_last and entry.version == committed
-        if entry.event != CONFIRMED and not is_unfinished:
+        if entry.event == COMMITTING:
+            is_last = number == len(entries) - 1
+            survivor = committed if is_last else entries[number + 1].previous
+            was_killed = is_last or entries[number + 1].event == COMMITTING
+            if not was_killed or entry.version != survivor:
+                continue
+        elif entry.event != CONFIRMED:
             continue
-        if entry.action == "rollback" and entry.version in history:
+        if entry.action == ROLLBACK and entry.version in history:
             while history[-1] != entry.version:
                 history.pop()
         elif not history or history[-1] != entry.version:
@@ -155,6 +162,18 @@ def served_history(entries: list[JournalEntry], committed: int | None) -> list[i
     return history
 
 
+def open_attempt(entries: list[JournalEntry]) -> JournalEntry | None:
+    """The last event, if it is a commit whose outcome was never written: its run was killed."""
+    return entries[-1] if entries and entries[-1].event == COMMITTING else None
+
+
 def was_confirmed(entries: list[JournalEntry], version: int) -> bool:
     """Whether a version ever answered as expected; such a version never changes again."""
     return any(e.event == CONFIRMED and e.version == version for e in entries)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return str(os.getuid())

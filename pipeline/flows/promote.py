@@ -19,11 +19,13 @@ from pipeline.artifacts import (
     RepositoryEntry,
 )
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
-from pipeline.errors import ConflictError, RefusedError
+from pipeline.errors import RefusedError
+from pipeline.flows.journal import PROMOTE
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publish import RepositoryState, plan_publication, read_state
 from pipeline.flows.record import record_promotion
-from pipeline.flows.release import publish_entry, reusable_release, serve
+from pipeline.flows.release import publish_entry, refuse_other_model, reusable_release
+from pipeline.flows.serve import serve
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.flows.worker import Limits, check_in_child, export_in_child
 from pipeline.manifest import Lineage
@@ -54,7 +56,8 @@ def promote(
     A version that was served before is served again from its release, without a new export.
     Running it twice does nothing the second time but confirm and record.
 
-    Guarantees: unless this returns, what was served before is still, or again, served.
+    Guarantees: until the new version has proven itself, a failure leaves or restores what was
+    served before. After that only the record can fail, and the error says so.
 
     Raises:
         RequestError: No such model, version or alias, or the name is not legal.
@@ -71,22 +74,22 @@ def promote(
         servers.triton.require_live()
         version = resolve(servers, request, watch)
         state = read_state(servers.repository, name)
+        refuse_other_model(servers, state, version)
         report: Report | None = None
         reusable = reusable_release(servers, state, version.version)
         if reusable is not None:
             release, golden = reusable
-            _refuse_other_model(release, version)
         else:
             with prepare(servers, version, state, settings, watch) as prepared:
                 release, golden, report = prepared.release, prepared.golden, prepared.report
                 with watch("publish") as describe:
-                    publish_entry(servers, prepared.entry, prepared.plan, release, golden)
-                    describe(f"{len(prepared.plan.uploads)} files, {release.manifest.digest[:19]}")
+                    files = publish_entry(servers, prepared.entry, state, release, golden)
+                    describe(f"{files} files, {release.manifest.digest[:19]}")
         confirmation = serve(
             servers,
             release,
             golden,
-            action="promote",
+            action=PROMOTE,
             seconds=settings.confirm_seconds,
             progress=watch,
         )
@@ -114,10 +117,10 @@ def plan_promotion(
     with open_servers(settings) as servers:
         version = resolve(servers, request, watch)
         state = read_state(servers.repository, name)
+        refuse_other_model(servers, state, version)
         reusable = reusable_release(servers, state, version.version)
         if reusable is not None:
             release, _golden = reusable
-            _refuse_other_model(release, version)
             return PublishPlan(
                 model=name,
                 version=version.version,
@@ -164,7 +167,7 @@ def prepare(
                 f"largest difference {report.max_absolute_error:.1e}"
             )
         with progress("configure") as describe:
-            prepared = _configure(version, state, settings, export, report, work / "entry")
+            prepared = _configure(servers, version, state, settings, export, report, work / "entry")
             describe(f"backend onnxruntime, {len(prepared.entry.manifest.files)} files")
         yield prepared
 
@@ -190,6 +193,7 @@ def _check(export: Export, settings: Settings, limits: Limits) -> Report:
 
 
 def _configure(
+    servers: Servers,
     version: ModelVersion,
     state: RepositoryState,
     settings: Settings,
@@ -222,7 +226,7 @@ def _configure(
         absolute_tolerance=report.absolute_tolerance,
     )
     golden = samples.head(GOLDEN_ROWS) if export.onnx.is_batching else samples
-    plan = plan_publication(state, entry)
+    plan = plan_publication(servers.repository, state, entry)
     return Prepared(entry=entry, plan=plan, release=release, golden=golden, report=report)
 
 
@@ -241,13 +245,3 @@ def _describe_export(export: Export) -> str:
     inputs = ", ".join(str(spec) for spec in export.onnx.inputs[:4])
     more = len(export.onnx.inputs) - 4
     return f"opset {export.onnx.opset}, {inputs}" + (f" and {more} more" if more > 0 else "")
-
-
-def _refuse_other_model(release: Release, version: ModelVersion) -> None:
-    lineage = release.manifest.lineage
-    if lineage.registered_model != version.name:
-        raise ConflictError(
-            f"Triton model {release.manifest.model!r} serves the registered model "
-            f"{lineage.registered_model!r}, not {version.name!r}",
-            hint="serve this one under another name with --name",
-        )

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.artifacts import PublishPlan, RepositoryEntry
 from pipeline.errors import ConflictError, UnavailableError
-from pipeline.manifest import MANIFEST_NAME, InvalidManifestError, Manifest, manifest_from_bytes
+from pipeline.manifest import MANIFEST_NAME, Manifest
 from pipeline.model_config import CONFIG_NAME, WARMUP_FOLDER, served_version
 from pipeline.stores import Store, StoredObject
 
@@ -70,49 +70,67 @@ class RepositoryState:
 
 
 def read_state(store: Store, model: str) -> RepositoryState:
-    """Read what the store holds of a model."""
+    """Read what the store holds of a model.
+
+    Raises:
+        ConflictError: There is a config that is not text.
+    """
     objects = {o.key: o for o in store.list_folder(model)}
     key = f"{model}/{CONFIG_NAME}"
     data = store.get(key) if key in objects else None
-    return RepositoryState(
-        model=model, objects=objects, config=None if data is None else data.decode()
-    )
-
-
-def published_manifest(store: Store, model: str, version: int) -> Manifest | None:
-    """The manifest of a version folder; None if it is absent or unreadable, so not published."""
-    data = store.get(f"{model}/{version}/{MANIFEST_NAME}")
     try:
-        return None if data is None else manifest_from_bytes(data)
-    except InvalidManifestError:
-        return None
+        config = None if data is None else data.decode()
+    except UnicodeDecodeError as error:
+        raise _foreign_config(model, "it is not text") from error
+    return RepositoryState(model=model, objects=objects, config=config)
 
 
-def plan_publication(state: RepositoryState, entry: RepositoryEntry) -> PublishPlan:
+def damage(store: Store, manifest: Manifest) -> list[str]:
+    """How the version folder in the store differs from what was published; empty if it does not.
+
+    Compares the manifest's bytes and the sizes of all files; the bytes of the files are checked by
+    the server that loads them.
+    """
+    folder = f"{manifest.model}/{manifest.version}"
+    published = manifest.to_bytes()
+    if store.get(f"{folder}/{MANIFEST_NAME}") != published:
+        return [f"{folder}/{MANIFEST_NAME} is missing or not what was published"]
+    return _wrong_sizes(store, folder, manifest)
+
+
+def plan_publication(store: Store, state: RepositoryState, entry: RepositoryEntry) -> PublishPlan:
     """What must be done so that ``entry`` is served; writes nothing.
 
     Everything found in the folder of an unpublished version was left by a publication that never
-    committed: it is inert, and is replaced.
+    committed: it is inert, and is replaced. The folder of the version that is served is never
+    touched.
 
     Raises:
         ConflictError: The version is the one served now, and its bytes would change.
     """
     manifest = entry.manifest
-    if state.version == manifest.version and state.config != entry.config:
-        raise ConflictError(
-            f"{manifest.model}/{manifest.version} is served now and was made from other bytes",
-            hint="register the model as a new version and promote that",
-        )
-    folder = f"{manifest.model}/{manifest.version}/"
-    expected = {folder + f.path for f in manifest.files} | {folder + MANIFEST_NAME}
-    left_behind = (key for key in state.objects if key.startswith(folder) and key not in expected)
-    return PublishPlan(
+    plan = PublishPlan(
         model=manifest.model,
         version=manifest.version,
         previous=state.version,
+        uploads=(),
+        deletes=(),
+        commit=state.config != entry.config,
+    )
+    if state.version == manifest.version:
+        if plan.commit or damage(store, manifest):
+            raise ConflictError(
+                f"{manifest.model}/{manifest.version} is served now and was made from other bytes",
+                hint="register the model as a new version and promote that",
+            )
+        return plan
+    folder = f"{manifest.model}/{manifest.version}/"
+    expected = {folder + f.path for f in manifest.files} | {folder + MANIFEST_NAME}
+    left_behind = (key for key in state.objects if key.startswith(folder) and key not in expected)
+    return replace(
+        plan,
         uploads=tuple(sorted(manifest.files, key=lambda f: (-f.size, f.path))),
         deletes=tuple(sorted(left_behind)),
-        commit=state.config != entry.config,
     )
 
 
@@ -122,16 +140,27 @@ def upload(store: Store, entry: RepositoryEntry, plan: PublishPlan) -> None:
     Raises:
         ConflictError: After the uploads the store holds something else than was sent.
     """
+    if not plan.uploads:
+        return
     folder = f"{plan.model}/{plan.version}"
     store.delete(list(plan.deletes))
-    with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
+    pool = ThreadPoolExecutor(_UPLOAD_THREADS)
+    try:
         list(
             pool.map(lambda f: store.put(f"{folder}/{f.path}", entry.folder / f.path), plan.uploads)
         )
+    finally:
+        # After an error or Ctrl-C, files that were not begun are not sent.
+        pool.shutdown(cancel_futures=True)
     store.create(f"{plan.model}/{WARMUP_MARKER}", _WARMUP_TEXT)
     manifest = entry.manifest.to_bytes()
     store.put(f"{folder}/{MANIFEST_NAME}", manifest)
-    _verify_sizes(store, folder, entry.manifest, len(manifest))
+    wrong = _wrong_sizes(store, folder, entry.manifest)
+    if wrong:
+        raise ConflictError(
+            f"the store does not hold what was uploaded: {'; '.join(wrong[:3])}",
+            hint="look for another writer to this repository, then run the command again",
+        )
 
 
 def commit(store: Store, model: str, config: str) -> None:
@@ -160,26 +189,27 @@ def commit(store: Store, model: str, config: str) -> None:
 def withdraw_config(store: Store, model: str) -> None:
     """Take back the commit of a model that was never served before.
 
-    Only the config goes: Triton may be copying the version folder at this moment, and without a
-    config the folder is inert.
+    Triton goes on serving what it has loaded until the last object of the model is gone, see
+    :func:`withdraw_files`.
     """
     store.delete([f"{model}/{CONFIG_NAME}"])
 
 
-def _verify_sizes(store: Store, folder: str, manifest: Manifest, manifest_size: int) -> None:
+def withdraw_files(store: Store, model: str) -> None:
+    """Remove everything of a model without a config; call when Triton is not loading it."""
+    store.delete([o.key for o in store.list_folder(model)])
+
+
+def _wrong_sizes(store: Store, folder: str, manifest: Manifest) -> list[str]:
     found = {o.key: o.size for o in store.list_folder(folder)}
     expected = {f"{folder}/{f.path}": f.size for f in manifest.files}
-    expected[f"{folder}/{MANIFEST_NAME}"] = manifest_size
-    wrong = sorted(
-        key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)
-    )
-    if wrong:
-        key = wrong[0]
-        raise ConflictError(
-            f"the store does not hold what was uploaded: {key} has {found.get(key)} bytes, "
-            f"expected {expected.get(key)} ({len(wrong)} such objects)",
-            hint="look for another writer to this repository, then run the command again",
-        )
+    expected[f"{folder}/{MANIFEST_NAME}"] = len(manifest.to_bytes())
+    keys = sorted(expected.keys() | found.keys())
+    return [
+        f"{key} has {found.get(key, 'no')} bytes, expected {expected.get(key, 'no such object')}"
+        for key in keys
+        if expected.get(key) != found.get(key)
+    ]
 
 
 def _second(stored: StoredObject) -> datetime:

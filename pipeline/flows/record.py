@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.artifacts import ModelVersion, PromotionResult
+from pipeline.errors import UnavailableError
 from pipeline.registries import Registry
 from pipeline.serialization import to_json
 
@@ -20,21 +21,55 @@ def record_promotion(registry: Registry, result: PromotionResult) -> str:
 
     Returns:
         What was recorded, in words.
+
+    Raises:
+        UnavailableError: The registry does not answer; says that the version is served all the
+            same.
     """
     tags = serving_tags(result)
     report = {"report.json": json.dumps(to_json(result), indent=1), "report.md": summary(result)}
-    registry.record(result.version, tags=tags, report=report)
-    supersede(registry, result.version, result.previous)
+    try:
+        registry.record(result.version, tags=tags, report=report)
+        supersede_others(registry, result.version, result.triton_name)
+    except UnavailableError as error:
+        raise not_recorded(result.triton_name, result.version, error) from error
     where = "tags and report" if result.version.run_id else "tags; no run to keep the report with"
     return f"{where} on {result.version}"
 
 
-def supersede(registry: Registry, version: ModelVersion, previous: int | None) -> None:
-    """Say on the version that was served before that it no longer is."""
-    if previous is None or previous == version.version:
-        return
-    old = ModelVersion(name=version.name, version=previous, run_id=None, source="", tags={})
-    registry.record(old, tags={f"{TAG_PREFIX}state": SUPERSEDED}, report={})
+def record_rollback(registry: Registry, version: ModelVersion, triton_name: str) -> str:
+    """Tag the version as serving again, and all others of it as superseded.
+
+    Raises:
+        UnavailableError: The registry does not answer; says that the version is served all the
+            same.
+    """
+    try:
+        registry.record(version, tags={f"{TAG_PREFIX}state": SERVING}, report={})
+        supersede_others(registry, version, triton_name)
+    except UnavailableError as error:
+        raise not_recorded(triton_name, version, error) from error
+    return f"{version} is {SERVING} again"
+
+
+def not_recorded(
+    triton_name: str, version: ModelVersion, error: UnavailableError
+) -> UnavailableError:
+    """The error for a release that is served and proven but could not be recorded."""
+    name = "" if triton_name == version.name else f" --name {triton_name}"
+    return UnavailableError(
+        f"{triton_name}/{version.version} is served and confirmed, but not recorded: {error}",
+        hint="when MLflow answers, this only confirms and records: "
+        f"tritonpipe promote {version}{name}",
+    )
+
+
+def supersede_others(registry: Registry, version: ModelVersion, triton_name: str) -> None:
+    """Say on every other version that claims to be served under this name that it is not."""
+    claim = {f"{TAG_PREFIX}state": SERVING, f"{TAG_PREFIX}triton_model": triton_name}
+    for other in registry.tagged_versions(version.name, claim):
+        if other.version != version.version:
+            registry.record(other, tags={f"{TAG_PREFIX}state": SUPERSEDED}, report={})
 
 
 def serving_tags(result: PromotionResult) -> dict[str, str]:

@@ -1,42 +1,63 @@
-"""From an entry, or a recorded release, to a confirmed one; or back to what was served before."""
+"""Releases that are recorded: published once, and served again as they are whenever wished."""
 
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Final
 
-from pipeline.artifacts import Confirmation, PublishPlan, Release, RepositoryEntry
-from pipeline.errors import (
-    ConfirmationError,
-    ConflictError,
-    TritonpipeError,
-    UnavailableError,
-)
-from pipeline.flows.confirm import await_ready, confirm, failure_reason
-from pipeline.flows.journal import COMMITTING, CONFIRMED, FAILED, was_confirmed
-from pipeline.flows.progress import Progress
+from pipeline.artifacts import ModelVersion, Release, RepositoryEntry
+from pipeline.errors import ConflictError, UnavailableError
+from pipeline.flows.journal import FAILED, was_confirmed
 from pipeline.flows.publish import (
     RepositoryState,
-    commit,
-    published_manifest,
+    damage,
+    plan_publication,
     read_state,
     upload,
-    withdraw_config,
 )
 from pipeline.flows.servers import Servers
 from pipeline.samples import Samples
 
-_RESTORE_SECONDS: Final = 30.0
+_UNLOAD_SECONDS: Final = 60.0
 
 
 def publish_entry(
-    servers: Servers, entry: RepositoryEntry, plan: PublishPlan, release: Release, golden: Samples
-) -> None:
-    """Upload a new version and record the release; nothing is served yet."""
+    servers: Servers,
+    entry: RepositoryEntry,
+    state: RepositoryState,
+    release: Release,
+    golden: Samples,
+) -> int:
+    """Upload a new version and record the release; nothing is served yet.
+
+    Args:
+        servers: Where to.
+        entry: The version.
+        state: What the store held when the entry was made.
+        release: What is recorded.
+        golden: Kept beside the release.
+
+    Returns:
+        The number of files uploaded.
+
+    Raises:
+        ConflictError: Somebody else has committed a version of this model since ``state``.
+        UnavailableError: Triton does not answer, or does not let go of an earlier attempt.
+    """
     servers.triton.require_live()
+    model, version = entry.manifest.model, entry.manifest.version
+    current = read_state(servers.repository, model)
+    if current.config != state.config:
+        raise ConflictError(
+            f"somebody else has committed {model}/{current.version} meanwhile",
+            hint=f"look at: tritonpipe status {model}; then run the command again",
+        )
+    plan = plan_publication(servers.repository, current, entry)
+    if plan.uploads:
+        _await_unloaded(servers, model, version)
     upload(servers.repository, entry, plan)
     servers.journal.keep(release, golden)
+    return len(plan.uploads)
 
 
 def recorded_release(servers: Servers, model: str, version: int) -> tuple[Release, Samples]:
@@ -52,10 +73,11 @@ def recorded_release(servers: Servers, model: str, version: int) -> tuple[Releas
             f"there is no recorded release {model}/{version}",
             hint=f"promote the version instead, or look at: tritonpipe status {model}",
         )
-    published = published_manifest(servers.repository, model, version)
-    if published is None or published.digest != release.manifest.digest:
+    problems = damage(servers.repository, release.manifest)
+    if problems:
         raise ConflictError(
-            f"the repository no longer holds {model}/{version} as it was published",
+            f"the repository no longer holds {model}/{version} as it was published: "
+            + "; ".join(problems[:3]),
             hint="register the model as a new version and promote that",
         )
     return release, golden
@@ -67,7 +89,7 @@ def reusable_release(
     """The release of a version that needs no new export; None if there is none.
 
     A version that ever answered as expected, or is committed now, never changes. One that was
-    uploaded by a run that then died is taken up; one that the server refused is made anew.
+    uploaded by a run that then ended is taken up; one that the server refused is made anew.
 
     Raises:
         ConflictError: The version must not change, and the store no longer holds it.
@@ -83,91 +105,39 @@ def reusable_release(
         return None
 
 
-def serve(
-    servers: Servers,
-    release: Release,
-    golden: Samples,
-    *,
-    action: str,
-    seconds: float,
-    progress: Progress,
-) -> Confirmation:
-    """Commit a published release and confirm it through the live server.
-
-    Guarantees: when this raises, by an error or by Ctrl-C, what was served before is served again;
-    a model that was never served is taken back. If the release is already committed, it is only
-    confirmed, and on failure nothing is taken back, since there is nothing better to return to.
+def refuse_other_model(servers: Servers, state: RepositoryState, version: ModelVersion) -> None:
+    """Return if the Triton model is free, or serves this registered model already.
 
     Raises:
-        ConfirmationError: The live server did not load it or answers otherwise.
-        UnavailableError: Store or server do not answer.
+        ConflictError: It serves another registered model, or was not published by this tool.
     """
-    model, version = release.manifest.model, release.manifest.version
-    state = read_state(servers.repository, model)
-    if state.config == release.config:
-        return _confirm(servers, release, golden, seconds, "", progress)
-    note = partial(
-        servers.journal.append, model, action=action, version=version, previous=state.version
-    )
-    known_reason = failure_reason(servers.triton, model, version)
-    note(event=COMMITTING)
-    try:
-        with progress("commit") as describe:
-            commit(servers.repository, model, release.config)
-            describe(f"{model}/config.pbtxt names version {version}")
-        confirmation = _confirm(servers, release, golden, seconds, known_reason, progress)
-    except BaseException as error:
-        _restore(servers, state, error, progress)
-        note(event=FAILED, reason=str(error) or type(error).__name__)
-        raise
-    note(event=CONFIRMED)
-    return confirmation
-
-
-def _confirm(
-    servers: Servers,
-    release: Release,
-    golden: Samples,
-    seconds: float,
-    known_reason: str,
-    progress: Progress,
-) -> Confirmation:
-    with progress("load") as describe:
-        waited = await_ready(servers.triton, release, seconds=seconds, known_reason=known_reason)
-        describe(f"Triton serves {release.manifest.model}/{release.manifest.version}")
-    with progress("confirm") as describe:
-        confirmation = confirm(servers.triton, release, golden, seconds=seconds, waited=waited)
-        latency = ", ".join(
-            f"{protocol} {ms:.1f} ms" for protocol, ms in confirmation.latency_milliseconds.items()
+    if state.version is None:
+        return
+    release = servers.journal.release(state.model, state.version)
+    owner = None if release is None else release.manifest.lineage.registered_model
+    if owner != version.name:
+        serves = "something that has no record here" if owner is None else f"{owner!r}"
+        raise ConflictError(
+            f"Triton model {state.model!r} serves {serves}, not the registered model "
+            f"{version.name!r}",
+            hint="serve this one under another name with --name",
         )
-        describe(f"golden answers as expected: {latency}")
-    return confirmation
 
 
-def _restore(
-    servers: Servers, state: RepositoryState, error: BaseException, progress: Progress
-) -> None:
-    """Commit what was served before; after Ctrl-C without waiting for the server."""
-    try:
-        with progress("restore") as describe:
-            if state.config is None:
-                withdraw_config(servers.repository, state.model)
-                describe(f"{state.model} was not served before: its config is taken back")
-                return
-            commit(servers.repository, state.model, state.config)
-            if not isinstance(error, KeyboardInterrupt):
-                _await_version(servers, state)
-            describe(f"version {state.version} is served again")
-    except TritonpipeError as failure:
-        raise ConfirmationError(
-            f"{error}; and what was served before could not be restored: {failure}",
-            hint=f"when the servers answer again, run: tritonpipe rollback {state.model}",
-        ) from error
+def _await_unloaded(servers: Servers, model: str, version: int) -> None:
+    """Wait until Triton has let go of an earlier attempt at this version.
 
-
-def _await_version(servers: Servers, state: RepositoryState) -> None:
-    deadline = time.monotonic() + _RESTORE_SECONDS
-    while not servers.triton.is_ready(state.model, state.version or 0):
+    Its files are about to be replaced: a load would see a mixture, and a version that is still
+    loaded would answer for the new one.
+    """
+    deadline = time.monotonic() + _UNLOAD_SECONDS
+    while True:
+        state = servers.triton.versions(model).get(version)
+        if state is None or state.state not in {"READY", "LOADING", "UNLOADING"}:
+            return
         if time.monotonic() > deadline:
-            raise UnavailableError(f"Triton does not say that {state.version} is ready")
-        time.sleep(0.1)
+            raise UnavailableError(
+                f"Triton still holds an earlier attempt at {model}/{version} ({state.state})",
+                hint="run the command again when Triton has unloaded it, or restart Triton",
+            )
+        time.sleep(0.2)

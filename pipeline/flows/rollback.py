@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from pipeline.artifacts import Confirmation, ModelVersion, Release
 from pipeline.errors import RequestError
-from pipeline.flows.journal import served_history
+from pipeline.flows.journal import ROLLBACK, JournalEntry, open_attempt, served_history
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publish import read_state
-from pipeline.flows.record import SERVING, TAG_PREFIX, supersede
-from pipeline.flows.release import recorded_release, serve
+from pipeline.flows.record import record_rollback
+from pipeline.flows.release import recorded_release
+from pipeline.flows.serve import serve
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.model_config import check_name
+from pipeline.samples import Samples
 from pipeline.settings import Settings
 
 
@@ -48,7 +50,7 @@ def plan_rollback(model: str, settings: Settings, *, to: int | None = None) -> R
         ConflictError: The release to return to is no longer whole.
     """
     with open_servers(settings) as servers:
-        plan, _release = _plan(servers, check_name(model), to)
+        plan, _release, _golden = _plan(servers, check_name(model), to)
         return plan
 
 
@@ -68,13 +70,12 @@ def rollback(
     watch = Stopwatch(progress)
     with open_servers(settings) as servers:
         servers.triton.require_live()
-        plan, release = _plan(servers, check_name(model), to)
-        _release, golden = recorded_release(servers, plan.model, plan.version)
+        plan, release, golden = _plan(servers, check_name(model), to)
         confirmation = serve(
             servers,
             release,
             golden,
-            action="rollback",
+            action=ROLLBACK,
             seconds=settings.confirm_seconds,
             progress=watch,
         )
@@ -87,24 +88,32 @@ def rollback(
                 source=lineage.source,
                 tags={},
             )
-            servers.registry.record(version, tags={f"{TAG_PREFIX}state": SERVING}, report={})
-            supersede(servers.registry, version, plan.previous)
-            describe(f"{version} is {SERVING} again")
+            describe(record_rollback(servers.registry, version, plan.model))
         return RollbackResult(plan=plan, confirmation=confirmation, seconds=watch.seconds)
 
 
-def _plan(servers: Servers, model: str, to: int | None) -> tuple[RollbackPlan, Release]:
+def _plan(servers: Servers, model: str, to: int | None) -> tuple[RollbackPlan, Release, Samples]:
     current = read_state(servers.repository, model).version
     if current is None:
         raise RequestError(f"{model!r} is not served", hint="see what is: tritonpipe status")
-    history = served_history(servers.journal.entries(model), current)
-    earlier = [version for version in history if version != current]
-    if to is None and not earlier:
+    entries = servers.journal.entries(model)
+    target = _previous(model, current, entries) if to is None else to
+    attempt = open_attempt(entries)
+    is_unfinished = attempt is not None and attempt.version == current
+    if target == current and not is_unfinished:
+        raise RequestError(f"{model}/{target} is what is served now")
+    release, golden = recorded_release(servers, model, target)
+    return RollbackPlan(model=model, version=target, previous=current), release, golden
+
+
+def _previous(model: str, current: int, entries: list[JournalEntry]) -> int:
+    attempt = open_attempt(entries)
+    if attempt is not None and attempt.action == ROLLBACK:
+        # A rollback that was killed is finished, not followed by another one further back.
+        return attempt.version
+    earlier = [v for v in served_history(entries, current) if v != current]
+    if not earlier:
         raise RequestError(
             f"{model}/{current} is the first release of {model}: there is nothing to roll back to"
         )
-    target = earlier[-1] if to is None else to
-    if target == current:
-        raise RequestError(f"{model}/{target} is what is served now")
-    release, _golden = recorded_release(servers, model, target)
-    return RollbackPlan(model=model, version=target, previous=current), release
+    return earlier[-1]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import RequestError, TritonpipeError
 from pipeline.flows.journal import JournalEntry
-from pipeline.flows.publish import published_manifest, read_state
+from pipeline.flows.publish import damage, read_state
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.manifest import Manifest
 from pipeline.model_config import check_name
@@ -116,12 +116,11 @@ def inspect(model: str, version: int | None, settings: Settings) -> Inspection:
                 hint="see what there is: tritonpipe status",
             )
         manifest = release.manifest
-        published = published_manifest(servers.repository, model, wanted)
         run_id = manifest.lineage.run_id
         return Inspection(
             manifest=manifest,
             digest=manifest.digest,
-            published=published is not None and published.digest == manifest.digest,
+            published=not damage(servers.repository, manifest),
             served=current == wanted,
             run=None if run_id is None else servers.registry.run(run_id),
             events=tuple(e for e in servers.journal.entries(model) if e.version == wanted),

@@ -73,8 +73,12 @@ class Registry(Protocol):
     ) -> None:
         """Set tags on the version and keep the report, text by file name, beside its run.
 
-        A version without a run gets the tags only.
+        A version without a run gets the tags only. A version or a run that was deleted meanwhile is
+        passed over.
         """
+
+    def tagged_versions(self, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
+        """Versions of a registered model that have all these tags."""
 
     def run(self, run_id: str) -> Run | None:
         """The run, or None if it was deleted."""

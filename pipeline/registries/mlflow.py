@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
@@ -16,6 +18,8 @@ from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
 from pipeline.errors import ModelError, RequestError, UnavailableError
 from pipeline.manifest import digest_folder, digest_of_files
 from pipeline.registries import RegisteredModel, Run
+
+_log = logging.getLogger(__name__)
 
 _CLIENT_SETTINGS: Final = {
     # MLflow's own defaults keep a command waiting for minutes when the server is down.
@@ -38,6 +42,7 @@ class MlflowRegistry:
         from mlflow.tracking import MlflowClient
 
         self.tracking_uri = tracking_uri
+        self.address = _without_credentials(tracking_uri)
         self._client: Any = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
     def registered_models(self) -> list[RegisteredModel]:
@@ -70,13 +75,7 @@ class MlflowRegistry:
                 f"version {request.model}/{number} is not READY but {found.status}",
                 hint="wait until its registration is finished, or register it again",
             )
-        return ModelVersion(
-            name=found.name,
-            version=int(found.version),
-            run_id=found.run_id or None,
-            source=found.source,
-            tags=dict(found.tags),
-        )
+        return _model_version(found)
 
     def fetch(self, version: ModelVersion, destination: Path) -> SourceModel:
         """Download the artifacts into ``destination``; see the protocol."""
@@ -102,17 +101,30 @@ class MlflowRegistry:
         self, version: ModelVersion, *, tags: Mapping[str, str], report: Mapping[str, str]
     ) -> None:
         """Set tags on the version and keep the report beside its run; see the protocol."""
-        with self._answering():
-            for key, value in tags.items():
-                self._client.set_model_version_tag(version.name, str(version.version), key, value)
-            if version.run_id is None:
-                return
-            with tempfile.TemporaryDirectory() as folder:
-                for name, text in report.items():
-                    Path(folder, name).write_text(text, encoding="utf-8")
-                self._client.log_artifacts(
-                    version.run_id, folder, f"tritonpipe/{version.name}-{version.version}"
-                )
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self._answering():
+                for key, value in tags.items():
+                    self._client.set_model_version_tag(
+                        version.name, str(version.version), key, value
+                    )
+                if report and version.run_id is not None:
+                    self._keep_report(version, version.run_id, report)
+        except MlflowException as error:
+            _log.warning("%s cannot be recorded on: %s", version, error)
+
+    def _keep_report(self, version: ModelVersion, run_id: str, report: Mapping[str, str]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in report.items():
+                Path(folder, name).write_text(text, encoding="utf-8")
+            path = f"tritonpipe/{version.name}-{version.version}"
+            self._client.log_artifacts(run_id, folder, path)
+
+    def tagged_versions(self, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
+        """Versions of a registered model that have all these tags."""
+        found = [_model_version(version) for version in self._versions(name)]
+        return [version for version in found if tags.items() <= version.tags.items()]
 
     def run(self, run_id: str) -> Run | None:
         """The run, or None if it was deleted."""
@@ -146,7 +158,7 @@ class MlflowRegistry:
                 raise
             names = [model.name for model in self.registered_models()]
             raise RequestError(
-                f"there is no registered model {name!r} at {self.tracking_uri}; "
+                f"there is no registered model {name!r} at {self.address}; "
                 f"there is {_listed(names) or 'none yet'}",
                 hint="register it first: mlflow.<flavor>.log_model(..., registered_model_name=...)",
             ) from error
@@ -160,14 +172,27 @@ class MlflowRegistry:
         except MlflowException as error:
             if error.error_code not in {_NOT_FOUND, _INVALID}:
                 raise
-            with self._answering():
-                versions = self._client.search_model_versions(f"name = '{name}'")
-            numbers = sorted(int(version.version) for version in versions)
+            numbers = sorted(int(version.version) for version in self._versions(name))
             raise RequestError(
                 f"registered model {name!r} has no version {number}; "
                 f"it has {_listed([str(n) for n in numbers]) or 'none'}",
                 hint=f"name one that exists: {name}/VERSION",
             ) from error
+
+    def _versions(self, name: str) -> list[Any]:
+        # The filter language has no escape for its quotes.
+        quote = '"' if "'" in name else "'"
+        found: list[Any] = []
+        token: str | None = None
+        while True:
+            with self._answering():
+                page = self._client.search_model_versions(
+                    f"name = {quote}{name}{quote}", max_results=1000, page_token=token
+                )
+            found += page
+            token = page.token
+            if not token:
+                return found
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -181,11 +206,21 @@ class MlflowRegistry:
             code = getattr(error, "error_code", "")
             if code in {_NOT_FOUND, _INVALID}:
                 raise
-            text = str(error).splitlines()[0]
+            text = str(error).splitlines()[0].replace(self.tracking_uri, self.address)
             raise UnavailableError(
-                f"MLflow at {self.tracking_uri} does not answer: {text}",
+                f"MLflow at {self.address} does not answer: {text}",
                 hint="check MLFLOW_TRACKING_URI and that the server is up, then run again",
             ) from error
+
+
+def _model_version(found: Any) -> ModelVersion:
+    return ModelVersion(
+        name=found.name,
+        version=int(found.version),
+        run_id=found.run_id or None,
+        source=found.source,
+        tags=dict(found.tags),
+    )
 
 
 def _registered_model(model: Any) -> RegisteredModel:
@@ -206,10 +241,15 @@ def _source_model(version: ModelVersion, folder: Path) -> SourceModel:
         version=version,
         path=folder,
         flavors=flavors,
-        has_signature=bool(document.get("signature")),
-        has_input_example=bool(document.get("saved_input_example_info")),
         digest=digest_of_files(digest_folder(folder)),
     )
+
+
+def _without_credentials(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.username is None and parts.password is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[1]))
 
 
 def _listed(names: list[str], limit: int = 20) -> str:

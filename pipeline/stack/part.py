@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pipeline.errors import StackError
+from pipeline.interrupts import deferred_interrupts
 from pipeline.serialization import from_json, to_json
 from pipeline.stack import logs, processes
 from pipeline.stack.ports import LOOPBACK
 from pipeline.stack.processes import ProcessIdentity
-from pipeline.stack.signals import deferred_interrupts
 from pipeline.stack.state import StateDirectory, write_json
 
 State = Literal["running", "died", "stopped"]

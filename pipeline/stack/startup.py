@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import TracebackType
 
 from pipeline.flows.progress import Progress
+from pipeline.interrupts import deferred_interrupts
 from pipeline.stack.leftovers import remove_leftovers
 from pipeline.stack.part import Launch, Part
-from pipeline.stack.signals import deferred_interrupts
 from pipeline.stack.state import StateDirectory
 
 Tell = Callable[[str], None]

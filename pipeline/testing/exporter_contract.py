@@ -41,8 +41,6 @@ def source_from_folder(folder: Path, *, name: str = "model") -> SourceModel:
         version=ModelVersion(name=name, version=1, run_id=None, source=str(folder), tags={}),
         path=folder,
         flavors=tuple(document["flavors"]),
-        has_signature=bool(document.get("signature")),
-        has_input_example=bool(document.get("saved_input_example_info")),
         digest=digest_of_files(digest_folder(folder)),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,11 @@ def test_a_server_that_answers_otherwise_is_found_and_a_new_model_taken_back(
     monkeypatch.setattr(servers.journal.__class__, "keep", other_expectation)
     with pytest.raises(ConfirmationError, match="otherwise than the source model"):
         promote(PromotionRequest(model=name, version=1), settings)
-    assert f"{name}/config.pbtxt" not in {o.key for o in servers.repository.list_folder(name)}
+    assert servers.repository.list_folder(name) == []
+    deadline = time.monotonic() + 20
+    while servers.triton.is_ready(name, 1):
+        assert time.monotonic() < deadline, "a refused model goes on answering"
+        time.sleep(0.2)
 
 
 def test_mlflow_going_down_after_the_publication_is_said_and_made_good_by_the_next_run(
@@ -251,9 +256,28 @@ def test_mlflow_going_down_after_the_publication_is_said_and_made_good_by_the_ne
     def down(*_arguments: Any, **_options: Any) -> None:
         raise UnavailableError("MLflow does not answer")
 
+    register(name)
+    promote(PromotionRequest(model=name, version=1), settings)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowRegistry, "record", down)
-        with pytest.raises(UnavailableError):
-            promote(PromotionRequest(model=name, version=1), settings)
-    assert promote(PromotionRequest(model=name, version=1), settings).outcome == "unchanged"
-    assert registry.get_model_version(name, "1").tags["tritonpipe.state"] == "serving"
+        with pytest.raises(UnavailableError, match="is served and confirmed, but not recorded"):
+            promote(PromotionRequest(model=name, version=2), settings)
+    assert promote(PromotionRequest(model=name, version=2), settings).outcome == "unchanged"
+    states = [
+        registry.get_model_version(name, version).tags["tritonpipe.state"] for version in "12"
+    ]
+    assert states == ["superseded", "serving"]
+
+
+def test_a_version_that_was_deleted_in_mlflow_is_in_nobodys_way(
+    name: str,
+    register: Callable[..., int],
+    tritonpipe: Callable[..., Any],
+    registry: MlflowClient,
+) -> None:
+    for _ in (1, 2):
+        register(name)
+    assert tritonpipe("promote", f"{name}/1").code == 0
+    registry.delete_model_version(name, "1")
+    assert tritonpipe("promote", f"{name}/2").code == 0
+    assert tritonpipe("rollback", name).code == 0

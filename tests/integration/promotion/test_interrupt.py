@@ -15,7 +15,9 @@ from pipeline.flows.servers import Servers
 
 pytestmark = pytest.mark.integration
 
-STAGES = ["resolve", "fetch", "export", "check", "configure", "publish", "commit"]
+STAGES = ["resolve", "fetch", "export", "check", "configure", "publish", "commit", "load"]
+AFTER_PROOF = ["confirm", "record"]
+"""What comes later can no longer be interrupted away: the version has proven itself."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,7 @@ def interrupted_model(
     return name
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, *AFTER_PROOF])
 def test_interrupted_after_a_stage(
     stage: str,
     interrupted_model: str,
@@ -47,7 +49,7 @@ def test_interrupted_after_a_stage(
     rows: Any,
 ) -> None:
     name = interrupted_model
-    version = register(name, new_classifier(STAGES.index(stage) + 2))
+    version = register(name, new_classifier(len(stage)))
     process = subprocess.Popen(
         [*command, "promote", f"{name}/{version}"], stderr=subprocess.PIPE, text=True
     )
@@ -60,12 +62,17 @@ def test_interrupted_after_a_stage(
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 130, rest
+    code = process.wait(timeout=60)
     assert "Traceback" not in rest
-    assert "interrupted" in rest
     assert orphaned_workers() == []
+    if stage in AFTER_PROOF:
+        assert code in {0, 130}, rest
+    else:
+        assert code == 130, rest
+        assert "interrupted" in rest
+    expected = version if stage in AFTER_PROOF else version - 1
     deadline = time.monotonic() + 20
-    while servers.triton.infer("grpc", name, {"X": rows}).version != version - 1:
+    while servers.triton.infer("grpc", name, {"X": rows}).version != expected:
         assert time.monotonic() < deadline, "the interrupted version is served"
         time.sleep(0.1)
     assert tritonpipe("promote", f"{name}/{version}").code == 0
@@ -80,3 +87,31 @@ def orphaned_workers() -> list[int]:
         for p in processes
         if p.info["ppid"] == 1 and "pipeline.flows.worker_main" in (p.info["cmdline"] or [])
     ]
+
+
+def test_killed_after_the_commit_the_next_run_confirms_and_the_one_before_is_not_forgotten(
+    name: str,
+    register: Callable[..., int],
+    new_classifier: Callable[[int], Any],
+    tritonpipe: Callable[..., Any],
+    servers: Servers,
+    command: list[str],
+) -> None:
+    for version in (1, 2, 3):
+        assert register(name, new_classifier(version)) == version
+    assert tritonpipe("promote", f"{name}/1").code == 0
+    process = subprocess.Popen(
+        [*command, "promote", f"{name}/2"], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert any("✓ commit" in line for line in process.stderr)
+    process.kill()
+    process.stderr.close()
+    process.wait()
+    assert servers.journal.entries(name)[-1].event == "committing"
+    again = tritonpipe("promote", f"{name}/2", "--json")
+    assert again.code == 0, again.err
+    assert "export" not in again.data["seconds"]
+    assert tritonpipe("promote", f"{name}/3").code == 0
+    back = tritonpipe("rollback", name, "--json")
+    assert back.data["plan"]["version"] == 2

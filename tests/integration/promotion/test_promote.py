@@ -177,15 +177,16 @@ def test_an_onnx_model_with_external_data_is_served(
 def test_a_name_of_its_own_and_no_other_model_under_it(
     name: str, register: Callable[..., int], tritonpipe: Callable[..., Any], servers: Servers
 ) -> None:
-    for registered in (f"{name} with spaces", f"{name}-other"):
+    for registered in (f"{name} with spaces", f"{name}-other", f"{name}-other"):
         register(registered)
     refused = tritonpipe("promote", f"{name} with spaces/1")
     assert refused.code == 3
     assert f"--name {name}-with-spaces" in refused.err
     assert tritonpipe("promote", f"{name} with spaces/1", "--name", name).code == 0
-    taken = tritonpipe("promote", f"{name}-other/1", "--name", name)
-    assert taken.code == 9
-    assert "serves the registered model" in taken.err
+    for version in (1, 2):
+        taken = tritonpipe("promote", f"{name}-other/{version}", "--name", name)
+        assert taken.code == 9
+        assert f"serves '{name} with spaces'" in taken.err
     assert servers.triton.is_ready(name, 1)
 
 

@@ -107,7 +107,7 @@ def test_a_value_that_is_no_number_is_worse_than_any_distance(
         (np.zeros(2, np.float32), np.zeros(2), "is of type float64, expected float32"),
         (np.zeros(2, np.int64), np.zeros(2, np.int32), "is of type int32, expected int64"),
         (np.array(["0"]), np.array([0]), "is of type int64, expected text"),
-        (np.zeros((0, 2)), np.zeros((0, 2)), "has no rows to compare"),
+        (np.zeros((0, 2)), np.zeros((0, 2)), "has no values to compare"),
     ],
 )
 def test_another_shape_or_type_is_a_problem(expected: Any, actual: Any, problem: str) -> None:

@@ -14,10 +14,15 @@ def journal() -> Journal:
 
 
 def event(text: str) -> JournalEntry:
-    """``promote 2 confirmed`` as an entry."""
-    action, version, outcome = text.split()
+    """``promote 2 confirmed``, or with the version to return to, as an entry."""
+    action, version, outcome, *previous = text.split()
     return JournalEntry(
-        action=action, event=outcome, version=int(version), previous=None, at="", by=""
+        action=action,
+        event=outcome,
+        version=int(version),
+        previous=int(previous[0]) if previous else None,
+        at="",
+        by="",
     )
 
 
@@ -25,6 +30,13 @@ def event(text: str) -> JournalEntry:
     ("events", "committed", "history"),
     [
         ([], None, []),
+        # Killed after the commit; the next run took it for what to return to, or did not.
+        (["promote 1 confirmed", "promote 2 confirmed", "rollback 1 committing",
+          "promote 3 committing 1", "promote 3 confirmed"], 3, [1, 3]),
+        (["promote 1 confirmed", "promote 2 committing", "promote 3 committing 1",
+          "promote 3 confirmed"], 3, [1, 3]),
+        (["promote 1 confirmed", "promote 2 committing", "promote 2 confirmed",
+          "promote 3 committing 2", "promote 3 confirmed"], 3, [1, 2, 3]),
         (["promote 1 confirmed"], 1, [1]),
         (["promote 1 confirmed", "promote 2 confirmed"], 2, [1, 2]),
         (["promote 1 confirmed", "promote 2 failed"], 1, [1]),
@@ -63,7 +75,6 @@ def test_entries_come_back_in_order_and_are_never_replaced(journal: Journal) -> 
         journal.append("m", action="promote", event="confirmed", version=version, previous=None)
     journal.append("m-2", action="promote", event="confirmed", version=99, previous=None)
     assert [e.version for e in journal.entries("m")] == list(range(1, 13))
-    assert journal.models() == ["m", "m-2"]
 
 
 def test_a_damaged_record_is_an_error_that_names_it(journal: Journal) -> None:

@@ -1,90 +1,25 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from obstore.store import MemoryStore
 
 from pipeline.artifacts import RepositoryEntry
 from pipeline.errors import ConflictError, UnavailableError
-from pipeline.flows import publish
 from pipeline.flows.publish import (
     commit,
+    damage,
     plan_publication,
-    published_manifest,
     read_state,
     upload,
     withdraw_config,
+    withdraw_files,
 )
 from pipeline.manifest import Lineage, Manifest, digest_folder
-from pipeline.stores import StoredObject
 from pipeline.stores.objects import ObjectStore
-
-
-class Clock:
-    """The clock of store and publisher; stands still unless somebody writes or sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-        self.runs = True
-
-    def time(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        if self.runs:
-            self.now += seconds
-
-
-class RecordingStore(ObjectStore):
-    """Remembers the order of writes and stamps them in whole seconds; can fail from the n-th on."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__("memory://test", MemoryStore())
-        self.clock = clock
-        self.writes: list[str] = []
-        self.fail_at: int | None = None
-        self._stamps: dict[str, int] = {}
-
-    def put(self, key: str, data: bytes | Path) -> None:
-        self.writes.append(key)
-        if self.fail_at is not None and len(self.writes) > self.fail_at:
-            raise UnavailableError("killed")
-        super().put(key, data)
-        self.clock.sleep(0.1)
-        self._stamps[key] = int(self.clock.now)
-
-    def create(self, key: str, data: bytes) -> bool:
-        self._stamps.setdefault(key, int(self.clock.now))
-        return super().create(key, data)
-
-    def head(self, key: str) -> StoredObject | None:
-        found = super().head(key)
-        return None if found is None else self._stamped(found)
-
-    def list_folder(self, folder: str) -> list[StoredObject]:
-        return [self._stamped(o) for o in super().list_folder(folder)]
-
-    def snapshot(self) -> dict[str, bytes | None]:
-        return {o.key: self.get(o.key) for o in self.list_folder("")}
-
-    def _stamped(self, stored: StoredObject) -> StoredObject:
-        return replace(stored, last_modified=datetime.fromtimestamp(self._stamps[stored.key], UTC))
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(publish, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def store(clock: Clock) -> RecordingStore:
-    return RecordingStore(clock)
+from pipeline.testing.simulated import Fault, Killed, SimulatedStore, World
 
 
 def entry_of(
@@ -114,13 +49,13 @@ def entry_of(
 
 
 def publish_all(store: ObjectStore, entry: RepositoryEntry) -> None:
-    plan = plan_publication(read_state(store, entry.manifest.model), entry)
+    plan = plan_publication(store, read_state(store, entry.manifest.model), entry)
     upload(store, entry, plan)
     commit(store, entry.manifest.model, entry.config)
 
 
 def test_the_config_is_last_and_the_manifest_before_it(
-    store: RecordingStore, tmp_path: Path
+    store: SimulatedStore, tmp_path: Path
 ) -> None:
     publish_all(store, entry_of(tmp_path, 1))
     assert store.writes[-1] == "m/config.pbtxt"
@@ -128,7 +63,7 @@ def test_the_config_is_last_and_the_manifest_before_it(
     assert data[-1] == "m/1/manifest.json"
 
 
-def test_only_what_triton_knows_is_below_the_model(store: RecordingStore, tmp_path: Path) -> None:
+def test_only_what_triton_knows_is_below_the_model(store: SimulatedStore, tmp_path: Path) -> None:
     publish_all(store, entry_of(tmp_path, 1))
     assert set(store.snapshot()) == {
         "m/config.pbtxt",
@@ -139,17 +74,18 @@ def test_only_what_triton_knows_is_below_the_model(store: RecordingStore, tmp_pa
     }
 
 
-def test_publishing_twice_is_publishing_once(store: RecordingStore, tmp_path: Path) -> None:
+def test_publishing_twice_is_publishing_once(store: SimulatedStore, tmp_path: Path) -> None:
     entry = entry_of(tmp_path, 1)
     publish_all(store, entry)
-    before = store.snapshot()
-    publish_all(store, entry)
-    assert store.snapshot() == before
-    assert not plan_publication(read_state(store, "m"), entry).commit
+    store.writes.clear()
+    plan = plan_publication(store, read_state(store, "m"), entry)
+    assert plan.is_empty
+    upload(store, entry, plan)
+    assert store.writes == [], "a write into the served folder would reload the version"
 
 
 def test_a_second_version_touches_nothing_of_the_first(
-    store: RecordingStore, tmp_path: Path
+    store: SimulatedStore, tmp_path: Path
 ) -> None:
     publish_all(store, entry_of(tmp_path, 1))
     before = {k: v for k, v in store.snapshot().items() if k != "m/config.pbtxt"}
@@ -159,59 +95,59 @@ def test_a_second_version_touches_nothing_of_the_first(
     assert all(key.startswith("m/2/") for key in store.writes[:-1])
 
 
-@pytest.mark.parametrize("fail_at", range(4))
-def test_killed_before_the_commit_nothing_served_has_changed_and_the_next_run_finishes(
-    store: RecordingStore, tmp_path: Path, fail_at: int
+@pytest.mark.parametrize("fault", [Fault.ERROR, Fault.KILL])
+@pytest.mark.parametrize("step", range(14))
+def test_broken_anywhere_in_the_upload_nothing_served_changes_and_the_next_run_finishes(
+    world: World, store: SimulatedStore, tmp_path: Path, step: int, fault: Fault
 ) -> None:
     publish_all(store, entry_of(tmp_path, 1))
     served = store.get("m/config.pbtxt")
-    store.writes.clear()
-    store.fail_at = fail_at
     entry = entry_of(tmp_path, 2, b"other")
-    with pytest.raises(UnavailableError):
-        publish_all(store, entry)
+    plan = plan_publication(store, read_state(store, "m"), entry)
+    world.break_at(step, fault)
+    with contextlib.suppress(UnavailableError, Killed):
+        upload(store, entry, plan)
+    world.break_at(0, None)
     assert store.get("m/config.pbtxt") == served
-    store.fail_at = None
     publish_all(store, entry)
     assert read_state(store, "m").version == 2
-    assert published_manifest(store, "m", 2) == entry.manifest
+    assert damage(store, entry.manifest) == []
 
 
-def test_leftovers_of_a_killed_run_are_replaced(store: RecordingStore, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_replaced(store: SimulatedStore, tmp_path: Path) -> None:
     store.put("m/1/model.onnx", b"half")
     store.put("m/1/old.data", b"left behind")
     entry = entry_of(tmp_path, 1)
-    plan = plan_publication(read_state(store, "m"), entry)
+    plan = plan_publication(store, read_state(store, "m"), entry)
     assert plan.deletes == ("m/1/old.data",)
     publish_all(store, entry)
     assert store.get("m/1/model.onnx") == b"graph"
     assert store.get("m/1/old.data") is None
 
 
-def test_the_served_version_never_changes_its_bytes(store: RecordingStore, tmp_path: Path) -> None:
+def test_the_served_version_never_changes_its_bytes(store: SimulatedStore, tmp_path: Path) -> None:
     publish_all(store, entry_of(tmp_path, 1))
     changed = entry_of(tmp_path, 1, b"changed")
-    changed = replace(changed, config=changed.config + " ")
     with pytest.raises(ConflictError, match="made from other bytes"):
-        plan_publication(read_state(store, "m"), changed)
+        plan_publication(store, read_state(store, "m"), changed)
 
 
 def test_a_config_of_somebody_else_is_not_overwritten(
-    store: RecordingStore, tmp_path: Path
+    store: SimulatedStore, tmp_path: Path
 ) -> None:
     store.put("m/config.pbtxt", b'name: "m" version_policy { latest { } }')
     with pytest.raises(ConflictError, match="did not write"):
-        plan_publication(read_state(store, "m"), entry_of(tmp_path, 1))
+        plan_publication(store, read_state(store, "m"), entry_of(tmp_path, 1))
 
 
 def test_a_store_that_loses_bytes_is_noticed_before_the_commit(
-    clock: Clock, tmp_path: Path
+    world: World, tmp_path: Path
 ) -> None:
-    class LosingStore(RecordingStore):
+    class LosingStore(SimulatedStore):
         def put(self, key: str, data: bytes | Path) -> None:
             super().put(key, b"" if key.endswith("model.onnx") else data)
 
-    store = LosingStore(clock)
+    store = LosingStore(world)
     with pytest.raises(ConflictError, match=r"model\.onnx has 0 bytes"):
         publish_all(store, entry_of(tmp_path, 1))
     assert store.get("m/config.pbtxt") is None
@@ -219,22 +155,24 @@ def test_a_store_that_loses_bytes_is_noticed_before_the_commit(
 
 @pytest.mark.parametrize("offset", [-3600.0, -0.5, 0.0, 0.5, 3600.0])
 def test_the_commit_is_newer_by_a_second_whatever_the_clocks_say(
-    clock: Clock,
-    store: RecordingStore,
+    world: World,
+    store: SimulatedStore,
     tmp_path: Path,
     offset: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clock, "time", lambda: clock.now + offset)
+    monkeypatch.setattr(world, "time", lambda: world.now + offset)
     for version in (1, 2, 1):
-        publish_all(store, entry_of(tmp_path / str(len(store.writes)), version))
+        entry = entry_of(tmp_path / str(len(store.writes)), version)
+        upload(store, entry, plan_publication(store, read_state(store, "m"), entry))
+        commit(store, "m", entry.config)
         objects = {o.key: o.last_modified for o in store.list_folder("m")}
         committed = objects.pop("m/config.pbtxt")
         assert committed > max(objects.values())
 
 
 def test_two_commits_are_never_in_one_second(
-    clock: Clock, store: RecordingStore, tmp_path: Path
+    world: World, store: SimulatedStore, tmp_path: Path
 ) -> None:
     publish_all(store, entry_of(tmp_path, 1))
     first = store.head("m/config.pbtxt")
@@ -246,15 +184,27 @@ def test_two_commits_are_never_in_one_second(
 
 
 def test_a_clock_that_stands_still_is_an_error_not_a_lost_commit(
-    clock: Clock, store: RecordingStore, tmp_path: Path
+    world: World, store: SimulatedStore, tmp_path: Path
 ) -> None:
-    clock.runs = False
+    world.runs = False
     with pytest.raises(UnavailableError, match="did not keep a newer"):
         publish_all(store, entry_of(tmp_path, 1))
 
 
-def test_taking_back_leaves_the_version_folder_alone(store: RecordingStore, tmp_path: Path) -> None:
+def test_taking_back_leaves_the_version_folder_alone(store: SimulatedStore, tmp_path: Path) -> None:
     publish_all(store, entry_of(tmp_path, 1))
     withdraw_config(store, "m")
     assert read_state(store, "m").version is None
-    assert published_manifest(store, "m", 1) is not None
+    assert store.get("m/1/manifest.json") is not None
+    withdraw_files(store, "m")
+    assert store.snapshot() == {}
+
+
+@pytest.mark.parametrize("key", ["m/1/model.onnx", "m/1/manifest.json", "m/1/extra"])
+def test_damage_is_found_in_one_listing(store: SimulatedStore, tmp_path: Path, key: str) -> None:
+    entry = entry_of(tmp_path, 1)
+    publish_all(store, entry)
+    assert damage(store, entry.manifest) == []
+    store.put(key, b"other bytes, another size")
+    [problem] = damage(store, entry.manifest)
+    assert key in problem

@@ -63,8 +63,6 @@ def source_of(folder: Path, *flavors: str) -> SourceModel:
         version=ModelVersion(name="iris", version=3, run_id=None, source="", tags={}),
         path=folder,
         flavors=flavors,
-        has_signature=True,
-        has_input_example=True,
         digest="sha256:0",
     )
 
@@ -281,8 +279,7 @@ from pipeline.artifacts import ModelVersion, SourceModel
 from pipeline.flows.worker import export_in_child
 version = ModelVersion(name="iris", version=3, run_id=None, source="", tags={{}})
 here = Path({str(tmp_path)!r})
-export_in_child(SourceModel(version=version, path=here, flavors=("scripted",), has_signature=True,
-                            has_input_example=True, digest=""), here)
+export_in_child(SourceModel(version=version, path=here, flavors=("scripted",), digest=""), here)
 """
     # A killed parent cannot remove its temporary folder; pytest removes it with its own.
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

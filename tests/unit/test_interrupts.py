@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pipeline.stack.signals import deferred_interrupts
+from pipeline.interrupts import deferred_interrupts
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block() -> None:

@@ -1,0 +1,223 @@
+"""Commits a release and proves it; or returns to what was proven before.
+
+Guarantees of :func:`serve`: it returns only when the live server answers as expected. When it
+raises, by an error or by Ctrl-C, the config of the last proven release is written back, and a model
+that never had one is taken away. When the process is killed, the journal shows an open attempt, and
+the next run knows from it what to return to.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from pipeline.artifacts import Confirmation, Release
+from pipeline.errors import ConfirmationError, ConflictError, TritonpipeError, UnavailableError
+from pipeline.flows.confirm import await_ready, confirm, failure_reason
+from pipeline.flows.journal import (
+    COMMITTING,
+    CONFIRMED,
+    FAILED,
+    INTERRUPTED,
+    JournalEntry,
+    open_attempt,
+    was_confirmed,
+)
+from pipeline.flows.progress import Progress
+from pipeline.flows.publish import (
+    RepositoryState,
+    commit,
+    read_state,
+    withdraw_config,
+    withdraw_files,
+)
+from pipeline.flows.release import recorded_release
+from pipeline.flows.servers import Servers
+from pipeline.interrupts import deferred_interrupts
+from pipeline.samples import Samples
+
+_WITHDRAW_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """What to return to.
+
+    Attributes:
+        version: The last proven version; None for a model that never had one.
+        config: Text of its config; None likewise.
+    """
+
+    version: int | None
+    config: str | None
+
+
+def serve(
+    servers: Servers,
+    release: Release,
+    golden: Samples,
+    *,
+    action: str,
+    seconds: float,
+    progress: Progress,
+) -> Confirmation:
+    """Commit a published release and confirm it through the live server.
+
+    A release that is committed already is only confirmed; if it was proven before, then on failure
+    nothing is taken back, since there is nothing better to return to.
+
+    Raises:
+        ConfirmationError: The live server did not load it or answers otherwise.
+        ConflictError: Somebody else committed another version meanwhile; theirs is left alone.
+        UnavailableError: Store or server do not answer.
+    """
+    model, version = release.manifest.model, release.manifest.version
+    state = read_state(servers.repository, model)
+    entries = servers.journal.entries(model)
+    attempt = open_attempt(entries)
+    is_committed = state.config == release.config
+    if is_committed and (attempt is None or attempt.version != version):
+        return _prove(servers, release, golden, seconds, "", progress)
+    fallback = _fallback(servers, state, entries)
+    note = partial(
+        servers.journal.append,
+        model,
+        action=attempt.action if is_committed and attempt else action,
+        version=version,
+        previous=fallback.version,
+    )
+    known_reason = failure_reason(servers.triton, model, version)
+    try:
+        if not is_committed:
+            note(event=COMMITTING)
+            with progress("commit") as describe:
+                commit(servers.repository, model, release.config)
+                describe(f"{model}/config.pbtxt names version {version}")
+        confirmation = _prove(servers, release, golden, seconds, known_reason, progress)
+    except BaseException as error:
+        is_interrupt = isinstance(error, KeyboardInterrupt)
+        with deferred_interrupts():
+            _restore(servers, release, fallback, error, seconds, progress)
+            note(
+                event=INTERRUPTED if is_interrupt else FAILED,
+                reason=str(error) or type(error).__name__,
+            )
+        raise
+    _note_confirmed(note, f"{model}/{version}")
+    return confirmation
+
+
+def _fallback(servers: Servers, state: RepositoryState, entries: list[JournalEntry]) -> Fallback:
+    """The version that is committed, unless the run that committed it died before proving it."""
+    attempt = open_attempt(entries)
+    if (
+        attempt is None
+        or attempt.version != state.version
+        or was_confirmed(entries, attempt.version)
+    ):
+        return Fallback(version=state.version, config=state.config)
+    if attempt.previous is None:
+        return Fallback(version=None, config=None)
+    proven, _golden = recorded_release(servers, state.model, attempt.previous)
+    return Fallback(version=attempt.previous, config=proven.config)
+
+
+def _prove(
+    servers: Servers,
+    release: Release,
+    golden: Samples,
+    seconds: float,
+    known_reason: str,
+    progress: Progress,
+) -> Confirmation:
+    with progress("load") as describe:
+        waited = await_ready(servers.triton, release, seconds=seconds, known_reason=known_reason)
+        describe(f"Triton serves {release.manifest.model}/{release.manifest.version}")
+    with progress("confirm") as describe:
+        confirmation = confirm(servers.triton, release, golden, seconds=seconds, waited=waited)
+        latency = ", ".join(
+            f"{protocol} {ms:.1f} ms" for protocol, ms in confirmation.latency_milliseconds.items()
+        )
+        describe(f"golden answers as expected: {latency}")
+    return confirmation
+
+
+def _note_confirmed(note: partial[None], what: str) -> None:
+    try:
+        note(event=CONFIRMED)
+    except TritonpipeError as error:
+        raise UnavailableError(
+            f"{what} is served and confirmed, but that could not be written down: {error}",
+            hint="run the command again when the store answers; it only confirms and records",
+        ) from error
+
+
+def _restore(
+    servers: Servers,
+    release: Release,
+    fallback: Fallback,
+    error: BaseException,
+    seconds: float,
+    progress: Progress,
+) -> None:
+    model = release.manifest.model
+    is_interrupt = isinstance(error, KeyboardInterrupt)
+    try:
+        with progress("restore") as describe:
+            config = read_state(servers.repository, model).config
+            if config == fallback.config:
+                describe("nothing was committed")
+                return
+            if config != release.config:
+                raise ConflictError("somebody else has committed another version meanwhile")
+            if fallback.config is None:
+                _withdraw(servers, model)
+                describe(f"{model} was not served before: it is taken away")
+                return
+            commit(servers.repository, model, fallback.config)
+            describe(f"{model}/config.pbtxt names version {fallback.version} again")
+    except TritonpipeError as failure:
+        hint = f"tritonpipe rollback {model} --to {fallback.version}"
+        raise ConfirmationError(
+            f"{error}; and what was served before could not be restored: {failure}",
+            hint=f"look at: tritonpipe status {model}; then "
+            + ("promote again" if fallback.version is None else f"run: {hint}"),
+        ) from error
+    if not is_interrupt and fallback.version is not None:
+        _prove_fallback(servers, model, fallback.version, error, seconds, progress)
+
+
+def _prove_fallback(
+    servers: Servers,
+    model: str,
+    version: int,
+    error: BaseException,
+    seconds: float,
+    progress: Progress,
+) -> None:
+    try:
+        release, golden = recorded_release(servers, model, version)
+        _prove(servers, release, golden, seconds, "", progress)
+    except TritonpipeError as failure:
+        raise ConfirmationError(
+            f"{error}; version {version} is committed again, but the server does not yet prove "
+            f"that it serves it: {failure}",
+            hint=f"look at: tritonpipe status {model}; there is nothing more to commit",
+        ) from error
+
+
+def _withdraw(servers: Servers, model: str) -> None:
+    """Take away a model that must not be served.
+
+    Without a config Triton does not begin to load it, but goes on serving what it has loaded until
+    the last object is gone. Objects that vanish during a load can hang Triton's poll.
+    """
+    withdraw_config(servers.repository, model)
+    deadline = time.monotonic() + _WITHDRAW_SECONDS
+    while any(v.state == "LOADING" for v in servers.triton.versions(model).values()):
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"Triton has been loading {model} for {_WITHDRAW_SECONDS:.0f} s")
+        time.sleep(0.1)
+    withdraw_files(servers.repository, model)

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.flows import confirm, publish, release, serve
+from pipeline.testing.simulated import SimulatedStore, World
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+    for module in (publish, confirm, serve, release):
+        monkeypatch.setattr(module, "time", world)
+    return world
+
+
+@pytest.fixture
+def store(world: World) -> SimulatedStore:
+    return SimulatedStore(world)
