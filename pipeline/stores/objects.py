@@ -136,8 +136,8 @@ def open_store(url: str) -> ObjectStore:
     if match is None:
         raise SettingsError(
             f"{url!r} is not a model repository that Triton can read",
-            hint="use s3://BUCKET/PREFIX, bucket of [0-9a-z.-], prefix of [0-9A-Za-z._-], no part of "
-            "which is . or ..",
+            hint="use s3://BUCKET/PREFIX, bucket of [0-9a-z.-], prefix of [0-9A-Za-z._-], no "
+            "part of which is . or ..",
         )
     store = S3Store(
         match["bucket"],
