@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-_INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
+_INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM while the body runs; they are delivered after it.
+    """Hold back SIGINT, SIGTERM and SIGHUP while the body runs; they are delivered after it.
 
     A signal mask would be inherited by a server started in the body, which would then ignore
     SIGTERM for all its life; handlers are not inherited. Only the main thread gets signals, so in

@@ -6,6 +6,7 @@ Command modules import nothing heavy at module level, so that ``tritonpipe --hel
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -47,7 +48,7 @@ for command in _COMMANDS:
 
 def main() -> None:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    _interrupt_on_signals()
     as_json = "--json" in sys.argv
     try:
         sys.exit(tritonpipe.main(standalone_mode=False) or 0)
@@ -60,6 +61,24 @@ def main() -> None:
         sys.exit(errors.report_interrupt())
 
 
+def _interrupt_on_signals() -> None:
+    """End on SIGTERM, and when the terminal is closed, as on Ctrl-C, so that clean-up runs."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return  # started with nohup
+    terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
+
+    def hang_up(_number: int, _frame: FrameType | None) -> None:
+        # Both the kernel and the shell send it: the second one must not end the clean-up. Nor may
+        # the clean-up's words, which a terminal that is gone would answer with an error.
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for terminal in terminals:
+            os.dup2(nowhere, terminal)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGHUP, hang_up)
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """End on SIGTERM as on Ctrl-C, so that clean-up runs."""
     raise KeyboardInterrupt

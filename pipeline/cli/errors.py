@@ -50,5 +50,8 @@ def report(error: errors.TritonpipeError, *, as_json: bool) -> int:
 
 def report_interrupt() -> int:
     """Say that the command was interrupted and return the exit code."""
-    sys.stderr.write("\ninterrupted: nothing that was served has changed unless said above\n")
+    sys.stderr.write(
+        "\ninterrupted: what the lines above confirmed is served, "
+        "otherwise what was served before\n"
+    )
     return INTERRUPTED
