@@ -12,8 +12,12 @@ from pipeline.errors import RequestError
 
 if TYPE_CHECKING:
     from pipeline.artifacts import PromotionRequest, PublishPlan
+    from pipeline.flows.status import Inspection
 
-_REFERENCE = re.compile(r"(?P<model>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]{0,17}))?")
+# MLflow allows @ in names of models, but not in aliases; the last one separates.
+_REFERENCE = re.compile(
+    r"(?P<model>[^/]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]{0,17}))|(?P<bare>[^/@]+)"
+)
 
 
 @click.command()
@@ -22,7 +26,7 @@ _REFERENCE = re.compile(r"(?P<model>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9
 @dry_run_option
 @json_option
 def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Serve a model version: fetch, export, check, publish, confirm, record.
+    """Serve a model version: export, check, publish and confirm it.
 
     MODEL is NAME@ALIAS, NAME/VERSION, or NAME for the default alias (TRITONPIPE_ALIAS, champion).
     Unless this succeeds, what was served before is still served.
@@ -71,9 +75,10 @@ def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:
 @dry_run_option
 @json_option
 def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Serve the previous release of a Triton model again: one write, no export.
+    """Serve the previous release of a Triton model again.
 
-    The alias in MLflow stays where it is; move it there if the wish has changed, too.
+    This is one write, without an export. The alias in MLflow stays where it is; move it there if
+    the wish has changed, too.
 
     \b
     Examples:
@@ -110,7 +115,7 @@ def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None: 
 @click.argument("model", required=False)
 @json_option
 def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Show what is wished in MLflow, published in S3 and served by Triton.
+    """Show what MLflow wishes, S3 holds and Triton serves.
 
     \b
     Examples:
@@ -149,7 +154,7 @@ def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
 @click.argument("release")
 @json_option
 def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
-    """Show a release: files, digests, tools, events, and the run that trained it.
+    """Show what a release is made of, and the run that trained it.
 
     RELEASE is MODEL/VERSION, or MODEL for the version published now.
 
@@ -162,6 +167,11 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
     from pipeline.settings import load_settings
 
     request = request_from_text(release)
+    if request.alias is not None:
+        raise RequestError(
+            f"{release!r} names an alias, and releases have none: an alias may have moved since",
+            hint=f"tritonpipe inspect {request.model}, or {request.model}/VERSION",
+        )
     found = inspect_release(request.model, request.version, load_settings())
     manifest, lineage = found.manifest, found.manifest.lineage
 
@@ -176,7 +186,7 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
                 ["source", f"{lineage.source} ({lineage.flavor})"],
                 ["source digest", lineage.source_digest],
                 ["tools", ", ".join(f"{k} {v}" for k, v in sorted(manifest.tools.items()))],
-                *_run_rows(lineage.run_id, found.run),
+                *_run_rows(lineage.run_id, found),
             ],
         )
         table(["file", "bytes", "SHA-256"], [[f.path, f.size, f.sha256] for f in manifest.files])
@@ -186,15 +196,17 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
         )
 
     emit(found, as_json=as_json, human=human)
+    for problem in found.problems:
+        say(f"warning: {problem}")
 
 
-def _run_rows(run_id: str | None, run: object) -> list[list[object]]:
-    from pipeline.registries import Run
-
+def _run_rows(run_id: str | None, found: Inspection) -> list[list[object]]:
+    run = found.run
     if run_id is None:
         return [["run", "registered without a run"]]
-    if not isinstance(run, Run):
-        return [["run", f"{run_id} (no longer in the registry)"]]
+    if run is None:
+        why = "the registry did not answer" if found.problems else "no longer in the registry"
+        return [["run", f"{run_id} ({why})"]]
     return [
         ["run", f"{run.run_id} ({run.name}) by {run.user} at {run.started}"],
         ["experiment", run.experiment],
@@ -207,6 +219,8 @@ def request_from_text(
     text: str, *, alias: str | None = None, triton_name: str | None = None
 ) -> PromotionRequest:
     """Read ``NAME@ALIAS``, ``NAME/VERSION`` or ``NAME``, which means ``alias``.
+
+    A name with ``@`` in it needs the alias or the version: ``a@b@c`` is alias ``c`` of ``a@b``.
 
     Raises:
         RequestError: The text is none of these.
@@ -221,7 +235,7 @@ def request_from_text(
         )
     version = int(match["version"]) if match["version"] else None
     return PromotionRequest(
-        model=match["model"],
+        model=match["model"] or match["bare"],
         alias=None if version else match["alias"] or alias,
         version=version,
         triton_name=triton_name,

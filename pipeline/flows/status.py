@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from pipeline.errors import RequestError, TritonpipeError
 from pipeline.flows.journal import JournalEntry
@@ -12,6 +13,9 @@ from pipeline.manifest import Manifest
 from pipeline.model_config import check_name
 from pipeline.registries import Run
 from pipeline.settings import Settings
+from pipeline.triton import VersionState
+
+_PROMOTE: Final = "not published: promote it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +23,7 @@ class ModelStatus:
     """One model as its three sources see it.
 
     Attributes:
-        model: Triton model.
+        model: Triton model; the registered model's name for one that was never published.
         registered_model: Its name in the registry.
         wished: Version that the alias points at; None if it points nowhere.
         published: Version that the config in the store names; None if there is none.
@@ -62,6 +66,7 @@ class Inspection:
         served: Whether the config in the store names it.
         run: The run that trained it, if the registry still has it.
         events: What happened to this version, oldest first.
+        problems: Sources that did not answer; what they would say is missing above.
     """
 
     manifest: Manifest
@@ -70,6 +75,7 @@ class Inspection:
     served: bool
     run: Run | None
     events: tuple[JournalEntry, ...]
+    problems: tuple[str, ...]
 
 
 def status(settings: Settings, *, model: str | None = None) -> StatusReport:
@@ -81,18 +87,29 @@ def status(settings: Settings, *, model: str | None = None) -> StatusReport:
     """
     with open_servers(settings) as servers:
         problems: list[str] = []
-        wishes = _wishes(servers, settings.alias, problems)
-        names = {m for m in _published_models(servers) if model in {None, m}}
-        if model is None or model in wishes:
-            names |= {model} if model else set(wishes)
-        try:
-            servers.triton.require_live()
-        except TritonpipeError as error:
-            problems.append(error.message)
-        rows = tuple(_model_status(servers, name, wishes, problems) for name in sorted(names))
-    if model is not None and not rows:
-        raise RequestError(f"{model!r} is neither published nor wished as {settings.alias!r}")
-    return StatusReport(alias=settings.alias, models=rows, problems=tuple(dict.fromkeys(problems)))
+        sources = _Sources(
+            servers=servers,
+            wishes=_wishes(servers, settings.alias, problems),
+            index=_index(servers, problems),
+        )
+        names = _published_models(servers)
+        rows = [
+            _published_status(sources, name, problems)
+            for name in sorted(names)
+            if model in {None, name} or model not in names
+        ]
+    # A model can be published under another name than it is registered under.
+    known = {row.registered_model for row in rows}
+    rows += [_wished_status(m, v) for m, v in (sources.wishes or {}).items() if m not in known]
+    if model is not None:
+        rows = [row for row in rows if model in {row.model, row.registered_model}]
+        if not rows:
+            raise RequestError(f"{model!r} is neither published nor wished as {settings.alias!r}")
+    return StatusReport(
+        alias=settings.alias,
+        models=tuple(sorted(rows, key=lambda row: row.model)),
+        problems=tuple(dict.fromkeys(problems)),
+    )
 
 
 def inspect(model: str, version: int | None, settings: Settings) -> Inspection:
@@ -116,24 +133,51 @@ def inspect(model: str, version: int | None, settings: Settings) -> Inspection:
                 hint="see what there is: tritonpipe status",
             )
         manifest = release.manifest
-        run_id = manifest.lineage.run_id
+        problems: list[str] = []
         return Inspection(
             manifest=manifest,
             digest=manifest.digest,
             published=not damage(servers.repository, manifest),
             served=current == wanted,
-            run=None if run_id is None else servers.registry.run(run_id),
+            run=_run(servers, manifest.lineage.run_id, problems),
             events=tuple(e for e in servers.journal.entries(model) if e.version == wanted),
+            problems=tuple(problems),
         )
 
 
-def _wishes(servers: Servers, alias: str, problems: list[str]) -> dict[str, int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sources:
+    """What was asked once for all models; None where the answer is missing."""
+
+    servers: Servers
+    wishes: dict[str, int] | None
+    index: dict[str, dict[int, VersionState]] | None
+
+
+def _wishes(servers: Servers, alias: str, problems: list[str]) -> dict[str, int] | None:
     try:
         models = servers.registry.registered_models()
     except TritonpipeError as error:
         problems.append(error.message)
-        return {}
+        return None
     return {m.name: m.aliases[alias] for m in models if alias in m.aliases}
+
+
+def _index(servers: Servers, problems: list[str]) -> dict[str, dict[int, VersionState]] | None:
+    try:
+        servers.triton.require_live()
+        return servers.triton.all_versions()
+    except TritonpipeError as error:
+        problems.append(error.message)
+        return None
+
+
+def _run(servers: Servers, run_id: str | None, problems: list[str]) -> Run | None:
+    try:
+        return None if run_id is None else servers.registry.run(run_id)
+    except TritonpipeError as error:
+        problems.append(error.message)
+        return None
 
 
 def _published_models(servers: Servers) -> set[str]:
@@ -141,22 +185,20 @@ def _published_models(servers: Servers) -> set[str]:
     return {key.split("/", 1)[0] for key in keys if "/" in key}
 
 
-def _model_status(
-    servers: Servers, model: str, wishes: dict[str, int], problems: list[str]
-) -> ModelStatus:
-    published = served = None
-    registered, digest = model, ""
+def _published_status(sources: _Sources, model: str, problems: list[str]) -> ModelStatus:
+    published, registered, digest, unreadable = None, model, "", ""
     try:
-        published = read_state(servers.repository, model).version
-        release = servers.journal.release(model, published) if published else None
+        published = read_state(sources.servers.repository, model).version
+        release = sources.servers.journal.release(model, published) if published else None
         if release is not None:
             registered = release.manifest.lineage.registered_model
             digest = release.manifest.digest
-        versions = servers.triton.versions(model) if published else {}
-        served = max((v for v, s in versions.items() if s.state == "READY"), default=None)
     except TritonpipeError as error:
         problems.append(error.message)
-    wished = wishes.get(registered)
+        unreadable = "unknown: what is published cannot be read"
+    versions = (sources.index or {}).get(model, {}) if published else {}
+    served = max((v for v, s in versions.items() if s.state == "READY"), default=None)
+    wished = (sources.wishes or {}).get(registered)
     return ModelStatus(
         model=model,
         registered_model=registered,
@@ -164,17 +206,33 @@ def _model_status(
         published=published,
         served=served,
         digest=digest,
-        state=_state(wished, published, served),
+        state=unreadable or _state(sources, wished, published, served),
     )
 
 
-def _state(wished: int | None, published: int | None, served: int | None) -> str:
+def _wished_status(registered: str, version: int) -> ModelStatus:
+    return ModelStatus(
+        model=registered,
+        registered_model=registered,
+        wished=version,
+        published=None,
+        served=None,
+        digest="",
+        state=_PROMOTE,
+    )
+
+
+def _state(sources: _Sources, wished: int | None, published: int | None, served: int | None) -> str:
     if published is None:
-        return "not published: promote it"
+        return "not published, not wished by the alias" if wished is None else _PROMOTE
+    if sources.index is None:
+        return "published; Triton does not answer"
     if served is None:
         return "published, not served: see the server's log"
     if served != published:
         return f"Triton still serves {served}"
+    if sources.wishes is None:
+        return "served; the registry does not answer"
     if wished is None:
         return "served, not wished by the alias"
     return "ok" if wished == published else f"version {wished} is wished: promote it"

@@ -1,0 +1,187 @@
+"""``tritonpipe status | inspect`` with a store in memory and servers that may be down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from obstore.store import MemoryStore
+
+from pipeline.artifacts import Release
+from pipeline.cli import tritonpipe
+from pipeline.errors import RequestError, UnavailableError
+from pipeline.flows import status as status_flow
+from pipeline.flows.journal import Journal
+from pipeline.flows.servers import Servers
+from pipeline.manifest import Lineage, Manifest
+from pipeline.registries import RegisteredModel, Run
+from pipeline.samples import Samples
+from pipeline.stores.objects import ObjectStore
+from pipeline.triton import VersionState
+
+
+class World:
+    """What the three sources hold; a source that is down does not answer."""
+
+    def __init__(self) -> None:
+        self.aliases: dict[str, int] = {}
+        self.index: dict[str, dict[int, VersionState]] = {}
+        self.down: set[str] = set()
+        self.requests: list[str] = []
+        self.repository = ObjectStore("memory://repository", MemoryStore())
+        self.journal = Journal(ObjectStore("memory://records", MemoryStore()))
+
+    def publish(self, model: str, version: int, *, registered: str = "") -> None:
+        lineage = Lineage(
+            registered_model=registered or model,
+            registered_version=version,
+            run_id="run-1",
+            source="models:/m",
+            source_digest="sha256:0",
+            flavor="onnx",
+        )
+        manifest = Manifest(
+            model=model, version=version, config_sha256="0", files=(), lineage=lineage, tools={}
+        )
+        config = f"version_policy {{ specific {{ versions: [{version}] }} }}"
+        release = Release(
+            manifest=manifest, config=config, relative_tolerance=0, absolute_tolerance=0
+        )
+        rows = {"x": np.zeros((1, 1), np.float32)}
+        self.journal.keep(release, Samples(inputs=rows, outputs=rows))
+        self.repository.put(f"{model}/{version}/manifest.json", manifest.to_bytes())
+        self.repository.put(f"{model}/config.pbtxt", config.encode())
+        self.index[model] = {version: VersionState(state="READY", reason="")}
+
+    def ask(self, source: str) -> None:
+        self.requests.append(source)
+        if source in self.down:
+            raise UnavailableError(f"{source} does not answer")
+
+    # As a registry.
+    def registered_models(self) -> list[RegisteredModel]:
+        self.ask("MLflow")
+        return [RegisteredModel(name=m, aliases={"champion": v}) for m, v in self.aliases.items()]
+
+    def run(self, run_id: str) -> Run | None:
+        self.ask("MLflow")
+        return None
+
+    # As a Triton.
+    def require_live(self) -> None:
+        self.ask("Triton")
+
+    def all_versions(self) -> dict[str, dict[int, VersionState]]:
+        self.ask("Triton")
+        return self.index
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+
+    @contextmanager
+    def opened(_settings: object) -> Iterator[Servers]:
+        server: Any = world
+        yield Servers(
+            registry=server, repository=world.repository, journal=world.journal, triton=server
+        )
+
+    monkeypatch.setattr(status_flow, "open_servers", opened)
+    return world
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(tritonpipe, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def states(*arguments: str) -> dict[str, str]:
+    models = json.loads(run("status", *arguments, "--json").stdout)["models"]
+    assert len({m["model"] for m in models}) == len(models)
+    return {m["model"]: m["state"] for m in models}
+
+
+def test_a_model_served_under_another_name_is_one_row(world: World) -> None:
+    world.publish("fraud", 3, registered="Fraud model")
+    world.aliases = {"Fraud model": 3}
+    assert states() == states("fraud") == states("Fraud model") == {"fraud": "ok"}
+
+
+def test_only_what_is_wished_is_to_be_promoted(world: World) -> None:
+    world.publish("old", 1)
+    world.publish("behind", 1)
+    world.repository.put("leftover/1/model.onnx", b"x")
+    world.aliases = {"behind": 2, "new": 1}
+    assert states() == {
+        "behind": "version 2 is wished: promote it",
+        "leftover": "not published, not wished by the alias",
+        "new": "not published: promote it",
+        "old": "served, not wished by the alias",
+    }
+    assert states("new") == {"new": "not published: promote it"}
+    with pytest.raises(RequestError, match="neither published nor wished"):
+        states("none")
+
+
+def test_what_triton_serves_is_told_from_what_is_published(world: World) -> None:
+    for model in ("unserved", "late", "ok"):
+        world.publish(model, 2)
+        world.aliases[model] = 2
+    world.index["unserved"] = {2: VersionState(state="UNAVAILABLE", reason="no memory")}
+    world.index["late"] = {1: VersionState(state="READY", reason="")}
+    assert states() == {
+        "late": "Triton still serves 1",
+        "ok": "ok",
+        "unserved": "published, not served: see the server's log",
+    }
+
+
+def test_each_server_is_asked_once_for_all_models(world: World) -> None:
+    for number in range(5):
+        world.publish(f"m{number}", 1)
+    states()
+    assert sorted(world.requests) == ["MLflow", "Triton", "Triton"]  # the latter: is it live?
+
+
+@pytest.mark.parametrize(
+    ("down", "state"),
+    [("MLflow", "served; the registry does not answer"), ("Triton", "published; Triton does not")],
+)
+def test_a_source_that_is_down_is_a_warning(world: World, down: str, state: str) -> None:
+    world.publish("m", 1)
+    world.aliases, world.down = {"m": 1}, {down}
+    result = run("status")
+    assert state in result.stdout
+    assert f"warning: {down} does not answer" in result.stderr
+
+
+def test_a_config_that_is_not_ours_is_not_to_be_promoted(world: World) -> None:
+    world.repository.put("theirs/config.pbtxt", b"\xff")
+    result = run("status")
+    assert "unknown: what is published cannot be read" in result.stdout
+    assert "warning: " in result.stderr
+
+
+def test_a_release_can_be_inspected_while_mlflow_is_down(world: World) -> None:
+    world.publish("m", 1)
+    world.down = {"MLflow"}
+    result = run("inspect", "m")
+    assert "run-1 (the registry did not answer)" in result.stdout
+    assert "warning: MLflow does not answer" in result.stderr
+    found = json.loads(run("inspect", "m/1", "--json").stdout)
+    assert (found["run"], found["problems"]) == (None, ["MLflow does not answer"])
+    assert found["published"]
+
+
+def test_a_run_that_was_deleted_is_not_a_problem(world: World) -> None:
+    world.publish("m", 1)
+    result = run("inspect", "m")
+    assert "run-1 (no longer in the registry)" in result.stdout
+    assert result.stderr == ""
