@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--keep", is_flag=True, help="Leave the servers running afterwards.")
 @json_option
 def demo(state_dir: Path | None, keep: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Show the whole job on real servers: train, promote, query, roll back under load.
+    """Show the whole job on real servers, from training to rollback.
 
     Starts MLflow, S3 and Triton on loopback (see: tritonpipe stack), trains a scikit-learn pipeline
     and a PyTorch network, promotes both, promotes a second version and rolls it back while clients
@@ -32,7 +33,7 @@ def demo(state_dir: Path | None, keep: bool, as_json: bool) -> None:  # noqa: FB
     \b
     Examples:
       tritonpipe demo
-      tritonpipe demo --keep     then look around: tritonpipe stack status
+      tritonpipe demo --keep     leave the servers running, to look around
     """
     from pipeline.demo.run import require_packages, run_demo
     from pipeline.stack import Stack
@@ -47,14 +48,17 @@ def demo(state_dir: Path | None, keep: bool, as_json: bool) -> None:  # noqa: FB
     finally:
         if not (keep or was_running):
             stack.down(progress)
-    emit(result, as_json=as_json, human=lambda: _print(result))
+    if result.ok or not as_json:  # otherwise the error is the one document
+        emit(result, as_json=as_json, human=lambda: _print(result))
     if not result.ok:
         errors = "; ".join(result.requests.errors)
         raise ConfirmationError(
             f"{result.requests.failed} requests failed and {result.requests.wrong} answers were "
             f"wrong of {result.requests.sent}" + (f": {errors}" if errors else "")
         )
-    _say_what_next(stack.environment_variables(), is_running=keep or was_running)
+    _say_what_next(
+        stack.environment_variables(), state_dir=state_dir, is_running=keep or was_running
+    )
 
 
 def _print(result: DemoResult) -> None:
@@ -82,17 +86,21 @@ def _print(result: DemoResult) -> None:
     click.echo(f"\nThe whole story took {result.seconds:.0f} s with the servers up.")
 
 
-def _say_what_next(environment: dict[str, str], *, is_running: bool) -> None:
+def _say_what_next(
+    environment: dict[str, str], *, state_dir: Path | None, is_running: bool
+) -> None:
+    where = "" if state_dir is None else f" --state-dir {shlex.quote(str(state_dir))}"
     if not is_running:
+        make = f"make demo DEMO_OPTIONS={shlex.quote(f'--keep{where}')}"
         say(
-            '\nTo look around with the servers running:\n  tritonpipe demo --keep   (or "make demo '
-            'DEMO_OPTIONS=--keep")'
+            "\nTo look around with the servers running:\n"
+            f"  tritonpipe demo --keep{where}   (or: {make})"
         )
         return
     say(
         "\nThe servers are still running:\n"
         f"  MLflow UI   {environment['MLFLOW_TRACKING_URI']}  (tags and report of each version)\n"
         f"  Triton      http://{environment['TRITONPIPE_TRITON_HTTP']}/v2/models/demo-churn\n"
-        '  this shell  eval "$(tritonpipe stack env)", then: tritonpipe status\n'
-        "  stop        tritonpipe stack down"
+        f'  this shell  eval "$(tritonpipe stack env{where})", then: tritonpipe status\n'
+        f"  stop        tritonpipe stack down{where}"
     )

@@ -54,10 +54,11 @@ def stack() -> None:
 @_state_dir_option
 @json_option
 def install(python: Path | None, state_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001
-    """Install the servers into an environment of their own; `up` does so by itself.
+    """Install the servers, which `up` also does by itself.
 
-    It is shared by all stacks of this user and kept in $XDG_CACHE_HOME/tritonpipe (1.3 GB). The
-    variable TRITONPIPE_SERVERS names an environment to use instead.
+    They get an environment of their own, which all stacks of this user share and which is kept in
+    $XDG_CACHE_HOME/tritonpipe (1.3 GB). The variable TRITONPIPE_SERVERS names an environment to
+    use instead.
 
     \b
     Examples:
@@ -91,10 +92,11 @@ def up(
     as_json: bool,  # noqa: FBT001
     **ports: int | None,
 ) -> None:
-    """Start what does not run, wait until everything answers, print addresses and variables.
+    """Start what does not run, and return when everything answers.
 
-    A port that is taken is replaced by a free one, and a message says so; ports are remembered, so
-    addresses stay the same over `down` and `up`. Run again, it starts only what is missing.
+    Prints addresses, and the variables that point a shell at the servers. A port that is taken
+    is replaced by a free one, and a message says so; ports are remembered, so addresses stay the
+    same over `down` and `up`. Run again, it starts only what is missing.
 
     \b
     Examples:
@@ -149,7 +151,7 @@ def restart(part: str | None, state_dir: Path | None) -> None:
 @_state_dir_option
 @json_option
 def status(state_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001
-    """Show what runs, where, since when; and why a server died, if one did.
+    """Show what runs and where, and why a server died.
 
     \b
     Examples:

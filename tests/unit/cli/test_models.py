@@ -16,16 +16,33 @@ from pipeline.errors import RequestError
         ("fraud@blue", PromotionRequest(model="fraud", alias="blue")),
         ("fraud/7", PromotionRequest(model="fraud", version=7)),
         ("Fraud model@blue", PromotionRequest(model="Fraud model", alias="blue")),
+        ("a@b@c", PromotionRequest(model="a@b", alias="c")),
+        ("a@b/7", PromotionRequest(model="a@b", version=7)),
     ],
 )
 def test_references_are_read(text: str, expected: PromotionRequest) -> None:
     assert request_from_text(text, alias="champion") == expected
 
 
-@pytest.mark.parametrize("text", ["", "/7", "@a", "a/0", "a/-1", "a/x", "a/1/2", "a@b@c", "a@"])
+@pytest.mark.parametrize("text", ["", "/7", "@a", "a/0", "a/-1", "a/x", "a/1/2", "a@", "a@b@"])
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(RequestError, match="does not name a model version"):
         request_from_text(text, alias="champion")
+
+
+@pytest.mark.parametrize("release", ["fraud@blue", "a@b@c"])
+def test_a_release_has_no_alias(release: str) -> None:
+    with pytest.raises(RequestError, match="names an alias") as caught:
+        CliRunner().invoke(tritonpipe, ["inspect", release], catch_exceptions=False)
+    assert "inspect" in caught.value.hint
+
+
+@pytest.mark.parametrize("group", [[], ["stack"]])
+def test_no_summary_of_a_command_is_cut(group: list[str]) -> None:
+    shown = CliRunner().invoke(tritonpipe, [*group, "--help"], terminal_width=80)
+    summaries = shown.output.split("Commands:\n")[1].splitlines()
+    assert len(summaries) >= 6
+    assert not [line for line in summaries if line.endswith("...")]
 
 
 @pytest.mark.parametrize("command", ["promote", "rollback", "status", "inspect", "demo", "stack"])
