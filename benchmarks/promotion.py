@@ -23,6 +23,7 @@ from pipeline.flows.promote import promote
 from pipeline.flows.rollback import rollback
 from pipeline.settings import load_settings
 from pipeline.stack import Stack
+from pipeline.stack.shell import point_at_stack
 
 _EVENT = r"I\d{{4}} (?P<time>[0-9:.]+) .*\"{event}\""
 
@@ -43,7 +44,7 @@ def main() -> None:
                     ("mlflow", "s3", "triton_http", "triton_grpc", "triton_metrics"), 0
                 ),
             )
-            os.environ.update(stack.environment_variables())
+            point_at_stack(os.environ, stack.environment_variables())
             run(stack, options.versions, options.poll_seconds)
         finally:
             stack.down()

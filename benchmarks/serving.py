@@ -41,6 +41,7 @@ from pipeline.flows.promote import promote
 from pipeline.settings import load_settings
 from pipeline.stack import Stack
 from pipeline.stack.environment import ensure_server_environment
+from pipeline.stack.shell import point_at_stack
 
 CONNECTIONS = (1, 8, 32)
 HERE = Path(__file__).parent
@@ -65,7 +66,7 @@ def main() -> None:
     was_running = stack.is_running
     try:
         stack.up()
-        os.environ.update(stack.environment_variables())
+        point_at_stack(os.environ, stack.environment_variables())
         for title, trained, row in (
             ("four numbers", *train_iris()),
             ("mixed columns", *train_churn()),

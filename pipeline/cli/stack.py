@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -200,10 +201,10 @@ def env(state_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001
       eval "$(tritonpipe stack env)"
       tritonpipe stack env --json | jq -r .MLFLOW_TRACKING_URI
     """
-    from pipeline.stack.shell import shell_lines
+    from pipeline.stack.shell import shell_lines, without_proxy
 
     opened = _open(state_dir)
-    variables = opened.environment_variables()
+    variables = opened.environment_variables() | without_proxy(os.environ)
     if not opened.status().is_up:
         say("not everything runs: tritonpipe stack up")
     lines = "\n".join(shell_lines(variables))
@@ -217,10 +218,10 @@ def _open(state_dir: Path | None) -> Stack:
 
 
 def _print_addresses(opened: Stack, *, as_json: bool) -> None:
-    from pipeline.stack.shell import shell_lines
+    from pipeline.stack.shell import shell_lines, without_proxy
 
     where = opened.addresses()
-    variables = opened.environment_variables()
+    variables = opened.environment_variables() | without_proxy(os.environ)
 
     def human() -> None:
         click.echo(f"# MLflow  {where.mlflow}")

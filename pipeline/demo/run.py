@@ -15,6 +15,7 @@ from pipeline.flows.progress import Progress
 from pipeline.flows.promote import promote
 from pipeline.flows.rollback import RollbackResult, rollback
 from pipeline.settings import Settings, load_settings
+from pipeline.stack.shell import point_at_stack
 
 if TYPE_CHECKING:
     from pipeline.demo import science
@@ -89,7 +90,8 @@ def run_demo(environment: Mapping[str, str], progress: Progress) -> DemoResult:
     """Play the story against running servers.
 
     Args:
-        environment: Addresses and credentials of the servers, as environment variables.
+        environment: Addresses and credentials of the servers, as environment variables; they
+            replace those of this process.
         progress: Told of every step.
 
     Raises:
@@ -98,7 +100,7 @@ def run_demo(environment: Mapping[str, str], progress: Progress) -> DemoResult:
     """
     started = time.perf_counter()
     # MLflow and the S3 client read their addresses from the environment, as in a user's shell.
-    os.environ.update(environment)
+    point_at_stack(os.environ, environment)
     settings = load_settings()
     from pipeline.demo import science
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +13,7 @@ from pipeline.stack import Stack
 from pipeline.stack.leftovers import shared_memory_prefix
 from pipeline.stack.ports import Ports, is_free
 from pipeline.stack.processes import family
-from pipeline.stack.shell import CONFLICTING
+from pipeline.stack.shell import CONFLICTING, without_proxy
 from pipeline.stack.state import StateDirectory
 
 ANY_PORTS = {field.name: 0 for field in fields(Ports)}
@@ -35,7 +36,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         try:
             for name in CONFLICTING:
                 patch.delenv(name, raising=False)
-            for name, value in stack.environment_variables().items():
+            variables = stack.environment_variables() | without_proxy(os.environ)
+            for name, value in variables.items():
                 patch.setenv(name, value)
             yield stack
         finally:

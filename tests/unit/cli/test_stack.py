@@ -104,18 +104,36 @@ def test_what_up_prints_can_be_evaluated(fake: FakeStack) -> None:
     assert "http://[bold]" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["up", "env"])
+def test_a_proxy_is_not_asked_for_the_stack(
+    fake: FakeStack, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "internal.example")
+    monkeypatch.delenv("no_proxy", raising=False)
+    script = run(command).stdout + "\necho $NO_PROXY $no_proxy"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["internal.example,127.0.0.1,localhost"] * 2
+
+
 def test_up_as_json(fake: FakeStack) -> None:
     document = json.loads(run("up", "--json").stdout)
     assert document["addresses"]["triton_metrics"] == "http://127.0.0.1:8002/metrics"
     assert document["environment"]["AWS_SECRET_ACCESS_KEY"] == "S"
 
 
-def test_env_warns_when_not_everything_runs(fake: FakeStack) -> None:
+def test_env_warns_when_not_everything_runs(
+    fake: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
     assert run("env").stderr == ""
     fake.is_running = False
     result = run("env", "--json")
     assert "tritonpipe stack up" in result.stderr
-    assert json.loads(result.stdout) == fake.environment_variables()
+    assert json.loads(result.stdout) == fake.environment_variables() | {
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
 
 
 def test_status_shows_why_a_server_died(fake: FakeStack) -> None:
