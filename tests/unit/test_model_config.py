@@ -57,7 +57,7 @@ def fixed(options: ServingOptions = OPTIONS) -> str:
         ),
         is_batching=False,
         options=options,
-        warmup=(),
+        warmup=(WarmupInput(spec=replace(IMAGE, shape=(1, 3, 8, 8)), file="../1/warmup-0.bin"),),
     )
 
 

@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.artifacts import Comparison, OnnxModel
-from pipeline.checks.parity import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, check_onnx, compare
+from pipeline.artifacts import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, Comparison, OnnxModel
+from pipeline.checks.parity import check_onnx, compare
 from pipeline.samples import Samples
 from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 
