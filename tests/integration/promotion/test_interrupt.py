@@ -11,7 +11,11 @@ from typing import Any
 import psutil
 import pytest
 
+from pipeline.artifacts import PromotionRequest
+from pipeline.flows.promote import promote
+from pipeline.flows.rollback import plan_rollback
 from pipeline.flows.servers import Servers
+from pipeline.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +47,7 @@ def test_interrupted_after_a_stage(
     interrupted_model: str,
     register: Callable[..., int],
     new_classifier: Callable[[int], Any],
-    tritonpipe: Callable[..., Any],
+    settings: Settings,
     servers: Servers,
     command: list[str],
     rows: Any,
@@ -75,7 +79,7 @@ def test_interrupted_after_a_stage(
     while servers.triton.infer("grpc", name, {"X": rows}).version != expected:
         assert time.monotonic() < deadline, "the interrupted version is served"
         time.sleep(0.1)
-    assert tritonpipe("promote", f"{name}/{version}").code == 0
+    promote(PromotionRequest(model=name, version=version), settings)
     assert servers.triton.infer("grpc", name, {"X": rows}).version == version
 
 
@@ -93,13 +97,13 @@ def test_killed_after_the_commit_the_next_run_confirms_and_the_one_before_is_not
     name: str,
     register: Callable[..., int],
     new_classifier: Callable[[int], Any],
-    tritonpipe: Callable[..., Any],
+    settings: Settings,
     servers: Servers,
     command: list[str],
 ) -> None:
     for version in (1, 2, 3):
         assert register(name, new_classifier(version)) == version
-    assert tritonpipe("promote", f"{name}/1").code == 0
+    promote(PromotionRequest(model=name, version=1), settings)
     process = subprocess.Popen(
         [*command, "promote", f"{name}/2"], stderr=subprocess.PIPE, text=True
     )
@@ -109,9 +113,7 @@ def test_killed_after_the_commit_the_next_run_confirms_and_the_one_before_is_not
     process.stderr.close()
     process.wait()
     assert servers.journal.entries(name)[-1].event == "committing"
-    again = tritonpipe("promote", f"{name}/2", "--json")
-    assert again.code == 0, again.err
-    assert "export" not in again.data["seconds"]
-    assert tritonpipe("promote", f"{name}/3").code == 0
-    back = tritonpipe("rollback", name, "--json")
-    assert back.data["plan"]["version"] == 2
+    again = promote(PromotionRequest(model=name, version=2), settings)
+    assert "export" not in again.seconds
+    promote(PromotionRequest(model=name, version=3), settings)
+    assert plan_rollback(name, settings).version == 2

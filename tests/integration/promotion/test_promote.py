@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,7 @@ def test_a_second_version_a_rollback_and_the_way_back(
     register: Callable[..., int],
     new_classifier: Callable[[int], Any],
     tritonpipe: Callable[..., Any],
+    settings: Settings,
     registry: MlflowClient,
     servers: Servers,
     rows: Any,
@@ -92,11 +95,11 @@ def test_a_second_version_a_rollback_and_the_way_back(
         assert state[version] == "serving"
         assert state[3 - version] in {"superseded", None}
 
-    assert tritonpipe("promote", f"{name}/1").code == 0
+    promote(PromotionRequest(model=name, version=1), settings)
     nothing_before = tritonpipe("rollback", name)
     assert nothing_before.code == 3
     assert "nothing to roll back to" in nothing_before.err
-    assert tritonpipe("promote", f"{name}/2").code == 0
+    promote(PromotionRequest(model=name, version=2), settings)
     assert_served(2)
     files = {k: v for k, v in listing(servers, name).items() if not k.endswith("config.pbtxt")}
     plan = tritonpipe("rollback", name, "--dry-run", "--json")
@@ -172,6 +175,25 @@ def test_an_onnx_model_with_external_data_is_served(
     answer = servers.triton.infer("http", name, {"x": x})
     np.testing.assert_allclose(answer.outputs["y"], x @ weights, rtol=1e-4)
     assert result.confirmation.version == 1
+
+
+def test_a_model_without_batching_is_warmed_up_before_it_answers(
+    name: str, register: Callable[..., int], settings: Settings, servers: Servers
+) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"])],
+        "negation",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    register(name, model, flavor="onnx")
+    promote(PromotionRequest(model=name, version=1), settings)
+    address = f"http://{settings.triton_http}/v2/models/{name}/versions/1/stats"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        [statistics] = json.load(answer)["model_stats"]
+    confirming = 6
+    assert int(statistics["inference_count"]) == confirming + 1
 
 
 def test_a_name_of_its_own_and_no_other_model_under_it(
