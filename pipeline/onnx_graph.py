@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from pipeline.samples import Array
 
-LARGEST_GRAPH_BYTES: Final = 2_000_000_000
-"""Protobuf ends at 2 GiB; beyond this, weights go into a file beside the graph."""
-
 _QUIET: Final = 3
 """ONNX Runtime's log level "error"; its warnings speak to the authors of graphs."""
 
