@@ -106,7 +106,7 @@ class TritonClient:
             except _CONNECTION_ERRORS as error:
                 raise _unreachable(name, address, _described(error)) from error
             if not live:
-                raise _unreachable(name, address, "it says that it is not live")
+                raise _unreachable(name, address, "what answers there is not a live Triton")
 
     def is_ready(self, model: str, version: int) -> bool:
         """Whether this version of this model can answer; False if the server is down."""
@@ -224,5 +224,6 @@ def _described(error: Exception) -> str:
 def _unreachable(protocol: str, address: str, why: str) -> UnavailableError:
     return UnavailableError(
         f"Triton does not answer over {protocol} at {address}: {why}",
-        hint="start it, or correct TRITONPIPE_TRITON_HTTP and TRITONPIPE_TRITON_GRPC",
+        hint="start it, or correct TRITONPIPE_TRITON_HTTP and TRITONPIPE_TRITON_GRPC; for the "
+        'local stack: tritonpipe stack up, then again eval "$(tritonpipe stack env)"',
     )

@@ -39,6 +39,9 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    if not verbose:
+        # Its retries are told again, in words, by the error at the end.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 _COMMANDS = (demo, stack, models.promote, models.rollback, models.status, models.inspect)

@@ -50,8 +50,5 @@ def report(error: errors.TritonpipeError, *, as_json: bool) -> int:
 
 def report_interrupt() -> int:
     """Say that the command was interrupted and return the exit code."""
-    sys.stderr.write(
-        "\ninterrupted: what the lines above confirmed is served, "
-        "otherwise what was served before\n"
-    )
+    sys.stderr.write("\ninterrupted: stages marked ✓ are done, the rest was undone or not begun\n")
     return INTERRUPTED

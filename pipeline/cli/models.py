@@ -181,7 +181,7 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
             [
                 ["digest", found.digest],
                 ["served", "yes" if found.served else "no"],
-                ["intact in the repository", "yes" if found.published else "no"],
+                ["intact in the repository", "yes" if found.intact else "no"],
                 ["registered model", f"{lineage.registered_model}/{lineage.registered_version}"],
                 ["source", f"{lineage.source} ({lineage.flavor})"],
                 ["source digest", lineage.source_digest],
@@ -191,7 +191,7 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
         )
         table(["file", "bytes", "SHA-256"], [[f.path, f.size, f.sha256] for f in manifest.files])
         table(
-            ["when", "event", "by", "reason"],
+            ["when (UTC)", "event", "by", "reason"],
             [[e.at, f"{e.action}: {e.event}", e.by, e.reason] for e in found.events],
         )
 

@@ -164,7 +164,7 @@ def prepare(
             report = _check(export, settings, limits)
             describe(
                 f"{len(report.comparisons)} comparisons agree, "
-                f"largest difference {report.max_absolute_error:.1e}"
+                f"largest difference {report.max_absolute_error:.1e}, on {report.samples_origin}"
             )
         with progress("configure") as describe:
             prepared = _configure(servers, version, state, settings, export, report, work / "entry")

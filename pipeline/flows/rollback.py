@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.artifacts import Confirmation, ModelVersion, Release
 from pipeline.errors import RequestError
-from pipeline.flows.journal import ROLLBACK, JournalEntry, open_attempt, served_history
+from pipeline.flows.journal import CONFIRMED, ROLLBACK, JournalEntry, open_attempt, served_history
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publish import read_state
 from pipeline.flows.record import record_rollback
@@ -98,6 +98,13 @@ def _plan(servers: Servers, model: str, to: int | None) -> tuple[RollbackPlan, R
         raise RequestError(f"{model!r} is not served", hint="see what is: tritonpipe status")
     entries = servers.journal.entries(model)
     target = _previous(model, current, entries) if to is None else to
+    released = sorted({e.version for e in entries if e.event == CONFIRMED})
+    if target not in released:
+        raise RequestError(
+            f"{model} has no release {target} that was ever confirmed; it has "
+            + (", ".join(str(version) for version in released) or "none"),
+            hint=f"promote the version instead, or choose one of these: rollback {model} --to N",
+        )
     attempt = open_attempt(entries)
     is_unfinished = attempt is not None and attempt.version == current
     if target == current and not is_unfinished:

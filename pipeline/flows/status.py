@@ -62,7 +62,7 @@ class Inspection:
 
     Attributes:
         manifest: Files, digests, lineage and tools.
-        published: Whether the repository still holds it as it was published.
+        intact: Whether the repository still holds it as it was published.
         served: Whether the config in the store names it.
         run: The run that trained it, if the registry still has it.
         events: What happened to this version, oldest first.
@@ -71,7 +71,7 @@ class Inspection:
 
     manifest: Manifest
     digest: str
-    published: bool
+    intact: bool
     served: bool
     run: Run | None
     events: tuple[JournalEntry, ...]
@@ -137,7 +137,7 @@ def inspect(model: str, version: int | None, settings: Settings) -> Inspection:
         return Inspection(
             manifest=manifest,
             digest=manifest.digest,
-            published=not damage(servers.repository, manifest),
+            intact=not damage(servers.repository, manifest),
             served=current == wanted,
             run=_run(servers, manifest.lineage.run_id, problems),
             events=tuple(e for e in servers.journal.entries(model) if e.version == wanted),

@@ -109,7 +109,8 @@ class ObjectStore:
             )
         return UnavailableError(
             f"cannot {verb} {where}: {text.splitlines()[0]}",
-            hint="check AWS_ENDPOINT_URL and that the store is up, then run the command again",
+            hint="check AWS_ENDPOINT_URL (unset, it means Amazon S3) and that the store is up "
+            "(tritonpipe stack up for the local one), then run the command again",
         )
 
 
@@ -139,10 +140,17 @@ def open_store(url: str) -> ObjectStore:
             hint="use s3://BUCKET/PREFIX, bucket of [0-9a-z.-], prefix of [0-9A-Za-z._-], no "
             "part of which is . or ..",
         )
-    store = S3Store(
-        match["bucket"],
-        prefix=match["prefix"].strip("/") or None,
-        client_options={"allow_http": True, "timeout": "120s", "connect_timeout": "5s"},
-        retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=30)},
-    )
+    try:
+        store = S3Store(
+            match["bucket"],
+            prefix=match["prefix"].strip("/") or None,
+            client_options={"allow_http": True, "timeout": "120s", "connect_timeout": "5s"},
+            retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=30)},
+        )
+    except exceptions.BaseError as error:
+        raise SettingsError(
+            f"the AWS_* variables do not make a client for {url}: {str(error).splitlines()[0]}",
+            hint="set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a store of your own, "
+            'AWS_ENDPOINT_URL; for the local stack: eval "$(tritonpipe stack env)"',
+        ) from error
     return ObjectStore(url.rstrip("/"), store)

@@ -134,6 +134,7 @@ def test_damaged_artifacts(
     [
         ("AWS_ENDPOINT_URL", "closed", 8, "that the store is up"),
         ("AWS_SECRET_ACCESS_KEY", "wrong-secret-key", 4, "refused the credentials"),
+        ("AWS_SECRET_ACCESS_KEY", None, 4, "the AWS_* variables do not make a client"),
         ("TRITONPIPE_REPOSITORY", "s3://no-such-bucket/repository", 4, "bucket does not exist"),
         ("TRITONPIPE_REPOSITORY", "s3://Upper_case/repository", 4, "not a model repository"),
         ("TRITONPIPE_REPOSITORY", None, 4, "TRITONPIPE_REPOSITORY is not set"),

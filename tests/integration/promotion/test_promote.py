@@ -102,6 +102,9 @@ def test_a_second_version_a_rollback_and_the_way_back(
     promote(PromotionRequest(model=name, version=2), settings)
     assert_served(2)
     files = {k: v for k, v in listing(servers, name).items() if not k.endswith("config.pbtxt")}
+    unknown = tritonpipe("rollback", name, "--to", "9")
+    assert unknown.code == 3
+    assert "it has 1, 2" in unknown.err
     plan = tritonpipe("rollback", name, "--dry-run", "--json")
     assert plan.data == {"model": name, "version": 1, "previous": 2}
     assert_served(2)
@@ -131,7 +134,7 @@ def test_status_and_inspect_tell_wish_truth_and_origin(
     run_id = registry.get_model_version(name, "1").run_id
     assert found["run"]["run_id"] == run_id
     assert found["run"]["metrics"] == {"accuracy": 0.5}
-    assert found["published"]
+    assert found["intact"]
     assert found["served"]
     assert [e["event"] for e in found["events"]] == ["committing", "confirmed"]
     assert found["digest"] == after["digest"]
