@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.errors import RequestError, TritonpipeError
-from pipeline.flows.journal import JournalEntry
+from pipeline.flows.journal import CONFIRMED, FAILED, ROLLBACK, JournalEntry
 from pipeline.flows.publish import damage, read_state
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.manifest import Manifest
@@ -187,9 +187,11 @@ def _published_models(servers: Servers) -> set[str]:
 
 def _published_status(sources: _Sources, model: str, problems: list[str]) -> ModelStatus:
     published, registered, digest, unreadable = None, model, "", ""
+    events: list[JournalEntry] = []
     try:
         published = read_state(sources.servers.repository, model).version
         release = sources.servers.journal.release(model, published) if published else None
+        events = sources.servers.journal.entries(model)
         if release is not None:
             registered = release.manifest.lineage.registered_model
             digest = release.manifest.digest
@@ -206,7 +208,7 @@ def _published_status(sources: _Sources, model: str, problems: list[str]) -> Mod
         published=published,
         served=served,
         digest=digest,
-        state=unreadable or _state(sources, wished, published, served),
+        state=unreadable or _state(sources, wished, published, served, events),
     )
 
 
@@ -222,7 +224,13 @@ def _wished_status(registered: str, version: int) -> ModelStatus:
     )
 
 
-def _state(sources: _Sources, wished: int | None, published: int | None, served: int | None) -> str:
+def _state(
+    sources: _Sources,
+    wished: int | None,
+    published: int | None,
+    served: int | None,
+    events: list[JournalEntry],
+) -> str:
     if published is None:
         return "not published, not wished by the alias" if wished is None else _PROMOTE
     if sources.index is None:
@@ -235,4 +243,13 @@ def _state(sources: _Sources, wished: int | None, published: int | None, served:
         return "served; the registry does not answer"
     if wished is None:
         return "served, not wished by the alias"
-    return "ok" if wished == published else f"version {wished} is wished: promote it"
+    return "ok" if wished == published else _difference(wished, events)
+
+
+def _difference(wished: int, events: list[JournalEntry]) -> str:
+    last = events[-1] if events else None
+    if last and last.action == ROLLBACK and last.event == CONFIRMED and last.previous == wished:
+        return f"rolled back from version {wished}, which the alias still wishes"
+    if last and last.event == FAILED and last.version == wished:
+        return f"version {wished} is wished, but the server refused it"
+    return f"version {wished} is wished: promote it"

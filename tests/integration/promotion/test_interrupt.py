@@ -115,5 +115,6 @@ def test_killed_after_the_commit_the_next_run_confirms_and_the_one_before_is_not
     assert servers.journal.entries(name)[-1].event == "committing"
     again = promote(PromotionRequest(model=name, version=2), settings)
     assert "export" not in again.seconds
+    assert (again.outcome, again.previous) == ("promoted", 1)
     promote(PromotionRequest(model=name, version=3), settings)
     assert plan_rollback(name, settings).version == 2

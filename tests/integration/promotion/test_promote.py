@@ -111,6 +111,9 @@ def test_a_second_version_a_rollback_and_the_way_back(
     back = tritonpipe("rollback", name, "--json")
     assert back.code == 0, back.err
     assert back.data["confirmation"]["version"] == 1
+    registry.set_registered_model_alias(name, "champion", "2")
+    [status] = tritonpipe("status", name, "--json").data["models"]
+    assert status["state"] == "rolled back from version 2, which the alias still wishes"
     assert_served(1)
     forward = tritonpipe("promote", f"{name}/2", "--json")
     assert "export" not in forward.data["seconds"]
