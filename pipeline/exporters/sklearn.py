@@ -53,6 +53,7 @@ class SklearnExporter:
         expected = _expected(estimator, taken.original, predicted, source)
         graph = _converted(estimator, taken, source)
         _name_tensors(graph, list(taken.inputs), predicted, source)
+        _sort_opsets(graph)
         _declare_widths(graph, expected)
 
         folder = destination / "onnx"
@@ -193,6 +194,15 @@ def _declare_widths(graph: Any, expected: dict[str, Array]) -> None:
         sizes, width = value.type.tensor_type.shape.dim, expected[value.name].shape[1:]
         if len(sizes) == 2 and len(width) == 1:
             sizes[1].dim_value = width[0]
+
+
+def _sort_opsets(graph: Any) -> None:
+    """skl2onnx keeps them in a set, whose order changes with the seed of Python's hashes."""
+    from onnx.helper import make_opsetid
+
+    opsets = sorted((opset.domain, opset.version) for opset in graph.opset_import)
+    del graph.opset_import[:]
+    graph.opset_import.extend(make_opsetid(domain, version) for domain, version in opsets)
 
 
 def _as_in_graph(values: Array, spec: Any, source: SourceModel) -> Array:

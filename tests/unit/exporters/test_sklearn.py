@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from onnx.helper import make_opsetid
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor, VotingClassifier
@@ -24,7 +25,8 @@ from pipeline.artifacts import SourceModel
 from pipeline.checks.parity import check_onnx
 from pipeline.errors import ModelError
 from pipeline.exporters.logged import GENERATED_ORIGIN, LOGGED_ORIGIN
-from pipeline.exporters.sklearn import SklearnExporter
+from pipeline.exporters.sklearn import SklearnExporter, _sort_opsets
+from pipeline.onnx_graph import load_graph
 from pipeline.samples import Samples, load_samples
 from pipeline.tensors import DataType
 from pipeline.testing.exporter_contract import ExporterContract, source_from_folder
@@ -103,6 +105,19 @@ class TestContractOfColumns(ExporterContract):
     def source(cls, tmp_path_factory: pytest.TempPathFactory) -> SourceModel:
         folder = tmp_path_factory.mktemp("logged") / "model"
         return save(folder, customer_pipeline(), CUSTOMERS, serialization_format="skops")
+
+
+def test_operator_sets_are_in_order_whatever_the_hash_seed(export: Callable[..., Exported]) -> None:
+    onnx, _samples, _origin = export(customer_pipeline(), CUSTOMERS)
+    domains = [opset.domain for opset in load_graph(onnx.file).opset_import]
+    assert len(domains) == 2
+    assert domains == sorted(domains)
+    graph = load_graph(onnx.file)
+    shuffled = [make_opsetid(o.domain, o.version) for o in reversed(graph.opset_import)]
+    del graph.opset_import[:]
+    graph.opset_import.extend(shuffled)
+    _sort_opsets(graph)
+    assert [opset.domain for opset in graph.opset_import] == domains
 
 
 def test_a_matrix_is_one_input_and_a_classifier_has_two_outputs(
