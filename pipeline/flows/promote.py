@@ -20,7 +20,7 @@ from pipeline.artifacts import (
 )
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
 from pipeline.errors import RefusedError
-from pipeline.flows.journal import PROMOTE, open_attempt, was_confirmed
+from pipeline.flows.journal import PROMOTE
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publish import RepositoryState, plan_publication, read_state
 from pipeline.flows.record import record_promotion
@@ -85,11 +85,7 @@ def promote(
                 with watch("publish") as describe:
                     files = publish_entry(servers, prepared.entry, state, release, golden)
                     describe(f"{files} files, {release.manifest.digest[:19]}")
-        entries = servers.journal.entries(name)
-        is_unchanged = state.config == release.config and was_confirmed(entries, version.version)
-        attempt = open_attempt(entries)
-        is_finished = attempt is not None and attempt.version == state.version == version.version
-        confirmation = serve(
+        served = serve(
             servers,
             release,
             golden,
@@ -98,13 +94,13 @@ def promote(
             progress=watch,
         )
         result = PromotionResult(
-            outcome="unchanged" if is_unchanged else "promoted",
+            outcome="promoted" if served.is_new else "unchanged",
             version=version,
             triton_name=name,
             digest=release.manifest.digest,
-            previous=attempt.previous if attempt and is_finished else state.version,
+            previous=served.previous,
             report=report,
-            confirmation=confirmation,
+            confirmation=served.confirmation,
             seconds=watch.seconds,
         )
         with watch("record") as describe:

@@ -71,7 +71,7 @@ def rollback(
     with open_servers(settings) as servers:
         servers.triton.require_live()
         plan, release, golden = _plan(servers, check_name(model), to)
-        confirmation = serve(
+        served = serve(
             servers,
             release,
             golden,
@@ -89,7 +89,7 @@ def rollback(
                 tags={},
             )
             describe(record_rollback(servers.registry, version, plan.model))
-        return RollbackResult(plan=plan, confirmation=confirmation, seconds=watch.seconds)
+        return RollbackResult(plan=plan, confirmation=served.confirmation, seconds=watch.seconds)
 
 
 def _plan(servers: Servers, model: str, to: int | None) -> tuple[RollbackPlan, Release, Samples]:

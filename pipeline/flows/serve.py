@@ -54,6 +54,21 @@ class Fallback:
     config: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A release that is proven.
+
+    Attributes:
+        confirmation: The proof.
+        previous: The version to return to; the same one if it was proven before.
+        is_new: Whether this run proved it for the first time.
+    """
+
+    confirmation: Confirmation
+    previous: int | None
+    is_new: bool
+
+
 def serve(
     servers: Servers,
     release: Release,
@@ -62,7 +77,7 @@ def serve(
     action: str,
     seconds: float,
     progress: Progress,
-) -> Confirmation:
+) -> Served:
     """Commit a published release and confirm it through the live server.
 
     A release that is committed already is only confirmed; if it was proven before, then on failure
@@ -79,7 +94,8 @@ def serve(
     attempt = open_attempt(entries)
     is_committed = state.config == release.config
     if is_committed and (attempt is None or attempt.version != version):
-        return _prove(servers, release, golden, seconds, "", progress)
+        confirmation = _prove(servers, release, golden, seconds, "", progress)
+        return Served(confirmation=confirmation, previous=version, is_new=False)
     fallback = _fallback(servers, state, entries)
     note = partial(
         servers.journal.append,
@@ -99,14 +115,16 @@ def serve(
     except BaseException as error:
         is_interrupt = isinstance(error, KeyboardInterrupt)
         with deferred_interrupts():
-            _restore(servers, release, fallback, error, seconds, progress)
+            is_restored = _restore(servers, release, fallback, error, progress)
             note(
                 event=INTERRUPTED if is_interrupt else FAILED,
                 reason=str(error) or type(error).__name__,
             )
+        if is_restored and not is_interrupt and fallback.version is not None:
+            _prove_fallback(servers, model, fallback.version, error, seconds, progress)
         raise
     _note_confirmed(note, f"{model}/{version}")
-    return confirmation
+    return Served(confirmation=confirmation, previous=fallback.version, is_new=True)
 
 
 def _fallback(servers: Servers, state: RepositoryState, entries: list[JournalEntry]) -> Fallback:
@@ -159,25 +177,25 @@ def _restore(
     release: Release,
     fallback: Fallback,
     error: BaseException,
-    seconds: float,
     progress: Progress,
-) -> None:
+) -> bool:
+    """Write back what was proven before; False if there was nothing to write."""
     model = release.manifest.model
-    is_interrupt = isinstance(error, KeyboardInterrupt)
     try:
         with progress("restore") as describe:
             config = read_state(servers.repository, model).config
             if config == fallback.config:
                 describe("nothing was committed")
-                return
+                return False
             if config != release.config:
                 raise ConflictError("somebody else has committed another version meanwhile")
             if fallback.config is None:
                 _withdraw(servers, model)
                 describe(f"{model} was not served before: it is taken away")
-                return
+                return True
             commit(servers.repository, model, fallback.config)
             describe(f"{model}/config.pbtxt names version {fallback.version} again")
+            return True
     except TritonpipeError as failure:
         hint = f"tritonpipe rollback {model} --to {fallback.version}"
         raise ConfirmationError(
@@ -185,8 +203,6 @@ def _restore(
             hint=f"look at: tritonpipe status {model}; then "
             + ("promote again" if fallback.version is None else f"run: {hint}"),
         ) from error
-    if not is_interrupt and fallback.version is not None:
-        _prove_fallback(servers, model, fallback.version, error, seconds, progress)
 
 
 def _prove_fallback(

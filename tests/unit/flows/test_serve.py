@@ -209,3 +209,15 @@ def test_a_version_of_somebody_else_is_left_alone(scene: Scene) -> None:
         scene.serve(2)
     assert isinstance(caught.value.__cause__, ConfirmationError | ConflictError)
     assert scene.served == 3
+
+
+def test_a_refusal_is_written_down_even_if_the_old_version_does_not_prove_itself(
+    scene: Scene,
+) -> None:
+    scene.serve(1)
+    scene.triton.answers[2] = np.full((1, 1), -1.0, np.float32)
+    scene.triton.answers.pop(1)
+    with pytest.raises(ConfirmationError, match="version 1 is committed again"):
+        scene.serve(2)
+    assert read_state(scene.store, "m").version == 1
+    assert scene.journal.entries("m")[-1].event == "failed"
