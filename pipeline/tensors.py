@@ -1,8 +1,8 @@
-"""Tensor types by all of their names: Triton's configuration and wire, ONNX, NumPy.
+"""Tensor types by all of their names: Triton's configuration, ONNX, NumPy.
 
-Sources: Triton ``model_config.proto`` (``DataType``), the KServe V2 inference protocol ("Tensor
-data types"), ONNX ``onnx.proto`` (``TensorProto.DataType``). A type that is missing here is one
-that Triton cannot carry (complex numbers, 8-bit floats, 4-bit integers).
+Sources: Triton ``model_config.proto`` (``DataType``), ONNX ``onnx.proto``
+(``TensorProto.DataType``). A type that is missing here is one that Triton cannot carry (complex
+numbers, 8-bit floats, 4-bit integers).
 """
 
 from __future__ import annotations
@@ -37,11 +37,6 @@ class DataType(enum.Enum):
     def triton(self) -> str:
         """The name in ``config.pbtxt``."""
         return f"TYPE_{self.value}"
-
-    @property
-    def wire(self) -> str:
-        """The name in an inference request; strings travel as ``BYTES``."""
-        return "BYTES" if self is DataType.STRING else self.value
 
     @property
     def numpy(self) -> str:

@@ -18,11 +18,10 @@ from typing import Any, Final, Literal
 import numpy as np
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from pipeline.errors import SettingsError, UnavailableError
 from pipeline.samples import Array
-from pipeline.tensors import DataType
 
 Protocol = Literal["http", "grpc"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = ("grpc", "http")
@@ -159,27 +158,9 @@ class TritonClient:
         return Answer(version=version, outputs=outputs, milliseconds=milliseconds)
 
 
-def wire_array(array: Array) -> tuple[Array, str]:
-    """The array as it is sent, and the name of its type on the wire.
-
-    Raises:
-        ValueError: Triton has no such type.
-    """
-    data_type = DataType.from_numpy(array.dtype.name)
-    if data_type is None:
-        raise ValueError(f"Triton has no tensor type for {array.dtype}")
-    if data_type is DataType.STRING:
-        flat = [str(item).encode() for item in array.ravel()]
-        encoded = np.empty(len(flat), dtype=np.object_)
-        encoded[:] = flat
-        return encoded.reshape(array.shape), data_type.wire
-    return np.ascontiguousarray(array), data_type.wire
-
-
 def _request_tensor(module: Any, name: str, array: Array) -> Any:
-    data, wire = wire_array(array)
-    tensor = module.InferInput(name, list(data.shape), wire)
-    tensor.set_data_from_numpy(data)
+    tensor = module.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    tensor.set_data_from_numpy(np.ascontiguousarray(array))
     return tensor
 
 
@@ -197,10 +178,8 @@ def _read(result: Any, protocol: Protocol) -> tuple[int, dict[str, Array]]:
 def _decoded(array: Array) -> Array:
     if array.dtype != np.object_:
         return array
-    flat = [item.decode() if isinstance(item, bytes) else item for item in array.ravel()]
-    decoded = np.empty(len(flat), dtype=np.object_)
-    decoded[:] = flat
-    return decoded.reshape(array.shape)
+    texts = [item.decode() for item in array.ravel()]
+    return np.array(texts, dtype=np.object_).reshape(array.shape)
 
 
 def _http_address(text: str) -> str:

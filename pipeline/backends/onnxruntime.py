@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import struct
 from pathlib import Path
+
+from tritonclient.utils import serialize_byte_tensor
 
 from pipeline import __version__
 from pipeline.artifacts import OnnxModel, RepositoryEntry
@@ -82,5 +83,5 @@ def _raw(array: Array, data_type: DataType) -> bytes:
     """The tensor as it travels in the V2 protocol: little endian; strings with their length."""
     if data_type is not DataType.STRING:
         return array.astype(array.dtype.newbyteorder("<")).tobytes()
-    encoded = (str(item).encode() for item in array.ravel())
-    return b"".join(struct.pack("<I", len(item)) + item for item in encoded)
+    encoded: bytes = serialize_byte_tensor(array).item()
+    return encoded

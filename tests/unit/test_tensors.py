@@ -5,7 +5,6 @@ import numpy as np
 import onnx
 import pytest
 from tritonclient.grpc import model_config_pb2
-from tritonclient.utils import np_to_triton_dtype
 
 from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 
@@ -17,11 +16,6 @@ def test_names_are_those_of_triton_and_onnx(data_type: DataType) -> None:
     numpy_type = onnx.helper.tensor_dtype_to_np_dtype(data_type.onnx)
     expected = np.dtype(ml_dtypes.bfloat16) if data_type is DataType.BF16 else numpy_type
     assert np.dtype(expected).name == data_type.numpy
-
-
-@pytest.mark.parametrize("data_type", [t for t in DataType if t is not DataType.BF16])
-def test_wire_names_are_those_of_the_client(data_type: DataType) -> None:
-    assert np_to_triton_dtype(np.dtype(data_type.numpy)) == data_type.wire
 
 
 def test_every_type_of_triton_is_here() -> None:
