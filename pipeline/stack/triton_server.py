@@ -27,6 +27,10 @@ from pipeline.stack.s3_server import BUCKET, PREFIX, repository_folder
 from pipeline.stack.state import StateDirectory
 
 _CONFIG: Final = "config.pbtxt"
+_BACKENDS: Final = "backends"
+_LIBRARIES: Final = "libraries"
+_TEMPORARY: Final = "tmp"
+_AWS_CONFIG: Final = "aws-config"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,71 +47,23 @@ def launch_triton(
 ) -> Launch:
     """Lay out the backends, clear what an earlier run left, and say how the server is started."""
     folder = state.folder("triton")
-    backends = folder / "backends"
-    libraries = folder / "libraries"
-    temporary = folder / "tmp"
-    for leftover in (backends, libraries, temporary):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(mode=0o700)
+    for leftover in (_BACKENDS, _LIBRARIES, _TEMPORARY):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+    (folder / _TEMPORARY).mkdir(mode=0o700)
     remove_leftovers(state)
-    install_backends(environment, backends)
-    _link_libpython(environment, libraries)
+    install_backends(environment, folder / _BACKENDS)
+    _link_libpython(environment, folder / _LIBRARIES)
+    (folder / _AWS_CONFIG).write_text(f"[default]\nregion = {REGION}\n")
+    # Regions of a killed server stay behind; the prefix tells which are ours to remove.
     prefix = shared_memory_prefix(state)
-    aws_config = folder / "aws-config"
-    aws_config.write_text(f"[default]\nregion = {REGION}\n")
+    backends = sorted(entry.name for entry in (folder / _BACKENDS).iterdir())
     return Launch(
         command=(
             str(environment.triton / "bin" / "tritonserver"),
-            "--model-control-mode=poll",
-            f"--repository-poll-secs={poll_seconds}",
-            f"--model-repository=s3://http://{LOOPBACK}:{ports.s3}/{BUCKET}/{PREFIX}",
-            # Relative to the working directory: Triton starts the stub in it through a shell,
-            # without quotation marks, and a blank in the path would hang every load.
-            f"--backend-directory={backends.name}",
-            # An upload that is not finished must not be guessed at, must not end the server, and
-            # must not make it unready for ever.
-            "--disable-auto-complete-config",
-            "--exit-on-error=false",
-            "--strict-readiness=false",
-            "--exit-timeout-secs=5",
-            f"--http-address={LOOPBACK}",
-            f"--http-port={ports.triton_http}",
-            f"--grpc-address={LOOPBACK}",
-            f"--grpc-port={ports.triton_grpc}",
-            "--allow-metrics=true",
-            f"--metrics-address={LOOPBACK}",
-            f"--metrics-port={ports.triton_metrics}",
-            # Regions of a killed server stay behind; the prefix tells which are ours to remove.
-            *(
-                f"--backend-config={backend},shm-region-prefix-name={prefix}"
-                for backend in sorted(entry.name for entry in backends.iterdir())
-            ),
+            *_flags(ports, poll_seconds),
+            *(f"--backend-config={name},shm-region-prefix-name={prefix}" for name in backends),
         ),
-        environment={
-            **inherited(os.environ),
-            "PATH": f"{environment.bin}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            "VIRTUAL_ENV": str(environment.root),
-            "LD_LIBRARY_PATH": os.pathsep.join(
-                filter(
-                    None,
-                    (
-                        str(environment.libraries),
-                        str(libraries),
-                        os.environ.get("LD_LIBRARY_PATH", ""),
-                    ),
-                )
-            ),
-            # Compiled files beside a model would look like a change of it.
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "TMPDIR": str(temporary),
-            "AWS_SHARED_CREDENTIALS_FILE": str(credentials_file(state)),
-            "AWS_CONFIG_FILE": str(aws_config),
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            # A poll that fails unloads every model; with these it rides out a restart of S3.
-            "AWS_RETRY_MODE": "standard",
-            "AWS_MAX_ATTEMPTS": "200",
-        },
+        environment=_variables(state, environment, folder),
         directory=folder,
         ports=(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
         answers=lambda: (
@@ -115,6 +71,56 @@ def launch_triton(
             and http_status(ports.triton_http, "/v2/repository/index", method="POST")[0] == 200
         ),
     )
+
+
+def _flags(ports: Ports, poll_seconds: int) -> tuple[str, ...]:
+    return (
+        "--model-control-mode=poll",
+        f"--repository-poll-secs={poll_seconds}",
+        f"--model-repository=s3://http://{LOOPBACK}:{ports.s3}/{BUCKET}/{PREFIX}",
+        # Relative to the working directory: Triton starts the stub in it through a shell, without
+        # quotation marks, and a blank in the path would hang every load.
+        f"--backend-directory={_BACKENDS}",
+        # An upload that is not finished must not be guessed at, must not end the server, and must
+        # not make it unready for ever.
+        "--disable-auto-complete-config",
+        "--exit-on-error=false",
+        "--strict-readiness=false",
+        "--exit-timeout-secs=5",
+        f"--http-address={LOOPBACK}",
+        f"--http-port={ports.triton_http}",
+        f"--grpc-address={LOOPBACK}",
+        f"--grpc-port={ports.triton_grpc}",
+        "--allow-metrics=true",
+        f"--metrics-address={LOOPBACK}",
+        f"--metrics-port={ports.triton_metrics}",
+    )
+
+
+def _variables(
+    state: StateDirectory, environment: ServerEnvironment, folder: Path
+) -> dict[str, str]:
+    libraries = (
+        str(environment.libraries),
+        str(folder / _LIBRARIES),
+        os.environ.get("LD_LIBRARY_PATH", ""),
+    )
+    return {
+        **inherited(os.environ),
+        "PATH": f"{environment.bin}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "VIRTUAL_ENV": str(environment.root),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+        # Compiled files beside a model would look like a change of it.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(folder / _TEMPORARY),
+        "AWS_SHARED_CREDENTIALS_FILE": str(credentials_file(state)),
+        "AWS_CONFIG_FILE": str(folder / _AWS_CONFIG),
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # A poll that fails unloads every model; with these it rides out a restart of S3.
+        "AWS_RETRY_MODE": "standard",
+        "AWS_MAX_ATTEMPTS": "200",
+    }
 
 
 def install_backends(environment: ServerEnvironment, folder: Path) -> None:
