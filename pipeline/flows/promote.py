@@ -72,11 +72,8 @@ def promote(
     name = check_name(request.triton_name or request.model)
     with open_servers(settings) as servers:
         servers.triton.require_live()
-        version = resolve(servers, request, watch)
-        state = read_state(servers.repository, name)
-        refuse_other_model(servers, state, version)
+        version, state, reusable = _resolve(servers, request, name, watch)
         report: Report | None = None
-        reusable = reusable_release(servers, state, version.version)
         if reusable is not None:
             release, golden = reusable
         else:
@@ -115,10 +112,7 @@ def plan_promotion(
     watch = Stopwatch(progress)
     name = check_name(request.triton_name or request.model)
     with open_servers(settings) as servers:
-        version = resolve(servers, request, watch)
-        state = read_state(servers.repository, name)
-        refuse_other_model(servers, state, version)
-        reusable = reusable_release(servers, state, version.version)
+        version, state, reusable = _resolve(servers, request, name, watch)
         if reusable is not None:
             release, _golden = reusable
             return PublishPlan(
@@ -133,12 +127,16 @@ def plan_promotion(
             return prepared.plan
 
 
-def resolve(servers: Servers, request: PromotionRequest, progress: Progress) -> ModelVersion:
-    """Turn the wish into a version."""
+def _resolve(
+    servers: Servers, request: PromotionRequest, name: str, progress: Progress
+) -> tuple[ModelVersion, RepositoryState, tuple[Release, Samples] | None]:
+    """The version that is wished, what the store holds, and the release if there is one already."""
     with progress("resolve") as describe:
         version = servers.registry.resolve(request)
         describe(f"{request} is version {version.version}")
-    return version
+    state = read_state(servers.repository, name)
+    refuse_other_model(servers, state, version)
+    return version, state, reusable_release(servers, state, version.version)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,15 +47,8 @@ class MlflowRegistry:
 
     def registered_models(self) -> list[RegisteredModel]:
         """All registered models, by name; aliases come with the same requests."""
-        found: list[RegisteredModel] = []
-        token: str | None = None
-        while True:
-            with self._answering():
-                page = self._client.search_registered_models(max_results=1000, page_token=token)
-            found += [_registered_model(model) for model in page]
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda model: model.name)
+        found = [_registered_model(m) for m in self._all(self._client.search_registered_models)]
+        return sorted(found, key=lambda model: model.name)
 
     def resolve(self, request: PromotionRequest) -> ModelVersion:
         """The version that is asked for; see the protocol."""
@@ -182,13 +175,17 @@ class MlflowRegistry:
     def _versions(self, name: str) -> list[Any]:
         # The filter language has no escape for its quotes.
         quote = '"' if "'" in name else "'"
+        return self._all(
+            self._client.search_model_versions, filter_string=f"name = {quote}{name}{quote}"
+        )
+
+    def _all(self, search: Callable[..., Any], **options: Any) -> list[Any]:
+        """Everything that a search finds, page by page."""
         found: list[Any] = []
         token: str | None = None
         while True:
             with self._answering():
-                page = self._client.search_model_versions(
-                    f"name = {quote}{name}{quote}", max_results=1000, page_token=token
-                )
+                page = search(max_results=1000, page_token=token, **options)
             found += page
             token = page.token
             if not token:
