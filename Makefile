@@ -47,8 +47,8 @@ format: $(INSTALLED)  ## Format and fix what can be fixed
 check: lint test  ## Everything that must pass before a change lands
 
 bench: $(INSTALLED)  ## Measure serving and promotion; prints tables
-	$(BIN)/python -P benchmarks/serving.py
-	$(BIN)/python -P benchmarks/promotion.py
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/promotion.py
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -13,19 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +25,23 @@ import mlflow
 import numpy as np
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from systems import (
+    System,
+    mlflow_models_serve,
+    mlflow_system,
+    triton_grpc_system,
+    triton_http_system,
+)
 
 from pipeline.artifacts import PromotionRequest
 from pipeline.demo import science
-from pipeline.demo.traffic import request_tensors
 from pipeline.flows.promote import promote
 from pipeline.settings import load_settings
 from pipeline.stack import Stack
-from pipeline.stack.environment import ensure_server_environment
 from pipeline.stack.shell import point_at_stack
 
 CONNECTIONS = (1, 8, 32)
 HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True, kw_only=True)
-class System:
-    """What is measured: where it listens and the bytes of one request."""
-
-    name: str
-    protocol: str
-    address: str
-    request: bytes
-    label: Callable[[bytes], int]
-    """The predicted label in an answer."""
 
 
 def main() -> None:
@@ -74,7 +59,11 @@ def main() -> None:
             request = PromotionRequest(model=trained.model, version=trained.version)
             promote(request, load_settings())
             with mlflow_models_serve(trained) as address:
-                systems = [mlflow_system(address, row), *triton_systems(trained)]
+                systems = [
+                    mlflow_system(address, row),
+                    triton_http_system(trained),
+                    triton_grpc_system(trained),
+                ]
                 results = measure(
                     systems,
                     expected=int(trained.outputs["label"][0]),
@@ -126,131 +115,6 @@ def train_iris() -> tuple[science.Trained, dict[str, Any]]:
         outputs={"label": model.predict(rows[:8])},
     )
     return trained, {"inputs": rows[:1].tolist()}
-
-
-@contextmanager
-def mlflow_models_serve(trained: science.Trained) -> Iterator[str]:
-    """MLflow's own scoring server, with one worker, its default."""
-    python = ensure_server_environment().python
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(python), "-m", "mlflow", "models", "serve", "--env-manager", "local"]
-    command += [
-        "-m",
-        f"models:/{trained.model}/{trained.version}",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
-    with tempfile.TemporaryFile() as log:
-        # MLflow starts its web server through a shell that must find it.
-        path = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
-        server = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | path, start_new_session=True
-        )
-        try:
-            wait_until_up(port, server, log)
-            yield f"127.0.0.1:{port}"
-        finally:
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGTERM)
-            server.wait()
-
-
-def wait_until_up(port: int, server: subprocess.Popen[bytes], log: Any) -> None:
-    """Wait for the scoring server to answer; end with its log if it does not."""
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-        if server.poll() is not None:
-            break
-    log.seek(0)
-    sys.exit("mlflow models serve did not start:\n" + log.read().decode(errors="replace")[-3000:])
-
-
-def mlflow_system(address: str, row: dict[str, Any]) -> System:
-    """One row for the scoring server."""
-    body = json.dumps(row)
-    request = http_request(address, "/invocations", body.encode(), "Content-Type: application/json")
-    return System(
-        name="mlflow models serve",
-        protocol="http",
-        address=address,
-        request=request,
-        label=lambda answer: int(json.loads(answer)["predictions"][0]),
-    )
-
-
-def triton_systems(trained: science.Trained) -> list[System]:
-    """One row as tritonclient encodes it, over both protocols."""
-    import tritonclient.grpc as grpc_client
-    import tritonclient.http as http_client
-    from tritonclient.grpc import service_pb2
-    from tritonclient.grpc._utils import _get_inference_request
-
-    settings = load_settings()
-    row = {name: array[:1] for name, array in trained.inputs.items()}
-    body, json_size = http_client.InferenceServerClient.generate_request_body(
-        request_tensors(http_client, row)
-    )
-    header = f"Inference-Header-Content-Length: {json_size}"
-    path = f"/v2/models/{trained.model}/infer"
-    http = http_request(settings.triton_http, path, bytes(body), header)
-    message = _get_inference_request(
-        model_name=trained.model,
-        inputs=request_tensors(grpc_client, row),
-        model_version="",
-        request_id="",
-        outputs=None,
-        sequence_id=0,
-        sequence_start=False,
-        sequence_end=False,
-        priority=0,
-        timeout=None,
-        parameters=None,
-    )
-    grpc = message.SerializeToString()
-
-    def http_label(answer: bytes) -> int:
-        # Labels come first; JSON and binary data are told apart by the end of the JSON document.
-        document, end = json.JSONDecoder().raw_decode(answer.decode("latin-1"))
-        sizes = [output["parameters"]["binary_data_size"] for output in document["outputs"]]
-        names = [output["name"] for output in document["outputs"]]
-        start = end + sum(sizes[: names.index("label")])
-        return int.from_bytes(answer[start : start + 8], "little")
-
-    def grpc_label(answer: bytes) -> int:
-        response = service_pb2.ModelInferResponse.FromString(answer)
-        position = [output.name for output in response.outputs].index("label")
-        return int.from_bytes(response.raw_output_contents[position], "little")
-
-    return [
-        System(
-            name="Triton HTTP",
-            protocol="http",
-            address=settings.triton_http,
-            request=http,
-            label=http_label,
-        ),
-        System(
-            name="Triton gRPC",
-            protocol="grpc",
-            address=settings.triton_grpc,
-            request=grpc,
-            label=grpc_label,
-        ),
-    ]
-
-
-def http_request(address: str, path: str, body: bytes, header: str) -> bytes:
-    """The bytes of a POST request."""
-    head = f"POST {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\nContent-Length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
 
 
 Results = dict[tuple[str, int], list[dict[str, float]]]
