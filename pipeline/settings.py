@@ -20,6 +20,8 @@ _START_STACK = (
     'eval "$(tritonpipe stack env)", or set the variable yourself'
 )
 
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
 
 class Settings(BaseSettings):
     """All settings; every field can be set by ``TRITONPIPE_`` and its name in upper case."""
@@ -38,10 +40,17 @@ class Settings(BaseSettings):
     """Releases and journal; beside the repository by default, never inside it."""
 
     triton_http: str = "127.0.0.1:8000"
-    """HTTP address of Triton."""
+    """HTTP addresses of Triton, separated by commas; a name stands for all that it resolves to."""
 
     triton_grpc: str = "127.0.0.1:8001"
-    """gRPC address of Triton."""
+    """gRPC addresses, in the same order."""
+
+    lock: str = ""
+    """What keeps two publishers of one model apart: a folder for those on one machine, or a
+    ``postgresql://`` URL; by default leases in the store, if it honours conditional writes."""
+
+    lock_seconds: Annotated[float, Field(ge=0)] = 300.0
+    """How long to wait for another publisher of the same model."""
 
     alias: str = "champion"
     """The alias that a request means when it names none."""
@@ -71,12 +80,40 @@ class Settings(BaseSettings):
     export_seconds: Annotated[float, Field(gt=0)] = 900.0
     """How long loading and exporting a model may take."""
 
-    @field_validator("preferred_batch_sizes", mode="before")
+    sign: bool = False
+    """Whether what is published is signed."""
+
+    signing_method: Literal["key", "certificate", "sigstore"] = "key"
+    """How: with a key pair, with a key and its certificate, or as an identity that Sigstore knows.
+    The password of a key is read from ``TRITONPIPE_SIGNING_KEY_PASSWORD``."""
+
+    signing_key: str = ""
+    """File with the private key: elliptic curve, in PEM."""
+
+    signing_certificate: str = ""
+    """File with the certificate of that key."""
+
+    signing_chain: CommaSeparated = ()
+    """Files with the certificates between that one and the root, separated by commas."""
+
+    verify_key: str = ""
+    """File with the public key by which releases must be signed."""
+
+    verify_certificates: CommaSeparated = ()
+    """Or: files with the root certificates, separated by commas."""
+
+    verify_identity: str = ""
+    """Or: the identity that Sigstore must vouch for, such as ``me@example.org``, …"""
+
+    verify_issuer: str = ""
+    """… and who vouches for it to Sigstore, such as ``https://accounts.google.com``."""
+
+    @field_validator("preferred_batch_sizes", "signing_chain", "verify_certificates", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return [part for part in value.strip("[] ").split(",") if part.strip()]
+        return [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
 
     def required(self, name: str) -> str:
         """The value of a setting that has no default.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import SettingsError
-from pipeline.flows.servers import records_url
+from pipeline.flows.repository import records_url
 from pipeline.settings import Settings, load_settings
 
 
@@ -47,6 +47,7 @@ def test_what_has_no_default_must_be_set(name: str) -> None:
         ("s3://models/repository/", "", "s3://models/repository-records"),
         ("s3://models/repository", "s3://other/x", "s3://other/x"),
         ("s3://models", "s3://records", "s3://records"),
+        ("/srv/models", "", "/srv/models-records"),
     ],
 )
 def test_records_are_beside_the_repository(repository: str, records: str, expected: str) -> None:
