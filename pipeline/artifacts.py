@@ -192,7 +192,7 @@ class RepositoryEntry:
     """A version ready to be published: a folder, its manifest and the config that serves it.
 
     Attributes:
-        folder: Local copy of the version folder, without the manifest.
+        folder: Local copy of the version folder; manifest and signature are in it if it was signed.
         manifest: Lists the files of ``folder``.
         config: Text of ``config.pbtxt``.
     """
@@ -210,9 +210,10 @@ class PublishPlan:
         model: Triton model.
         version: Version that will be served.
         previous: Version that is served now, if any.
-        uploads: Files to upload, largest first; the manifest follows them.
+        uploads: Files to upload, largest first, then the manifest; none if it is there.
         deletes: Keys to remove first: left behind by a publication that never committed.
         commit: Whether ``config.pbtxt`` will be written; False if it already says so.
+        signed: Whether a signature follows the manifest.
     """
 
     model: str
@@ -221,6 +222,7 @@ class PublishPlan:
     uploads: tuple[FileDigest, ...]
     deletes: tuple[str, ...]
     commit: bool
+    signed: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -251,9 +253,11 @@ class Confirmation:
 
     Attributes:
         version: The version that answered.
-        comparisons: Answers against the source model's own predictions, over gRPC and HTTP.
+        comparisons: Answers of every server against the source model's own predictions, over gRPC
+            and HTTP.
         seconds_to_ready: From the commit to the version being ready; 0 if it already was.
-        latency_milliseconds: Median time of one confirmed request, by protocol.
+        latency_milliseconds: Median time of one confirmed request on the slowest server, by
+            protocol.
     """
 
     version: int

@@ -19,6 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 MANIFEST_NAME: Final = "manifest.json"
+SIGNATURE_NAME: Final = f"{MANIFEST_NAME}.sig"
+"""Signs the manifest and the files that it lists, so it cannot itself be listed there."""
 SCHEMA_VERSION: Final = 1
 
 
@@ -40,7 +42,7 @@ class Lineage:
     """Where a release comes from: enough to find the run that trained it.
 
     Attributes:
-        registered_model: Name in the registry.
+        registered_model: Name in the registry; empty for what was published by hand.
         registered_version: Version number in the registry.
         run_id: The run that logged the model; None if it was registered without one.
         source: URI of the artifacts in the registry.
@@ -54,6 +56,11 @@ class Lineage:
     source: str
     source_digest: str
     flavor: str
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether it comes from a folder that somebody wrote, and not from the registry."""
+        return not self.registered_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +151,8 @@ def digest_of_files(files: Iterable[FileDigest]) -> str:
 
 def differences(folder: Path, manifest: Manifest) -> list[str]:
     """Compare a version folder with its manifest; empty when every byte is as published."""
-    found = {f.path: f for f in digest_folder(folder) if f.path != MANIFEST_NAME}
+    unlisted = {MANIFEST_NAME, SIGNATURE_NAME}
+    found = {f.path: f for f in digest_folder(folder) if f.path not in unlisted}
     expected = {f.path: f for f in manifest.files}
     problems = [f"{path} is missing" for path in sorted(expected.keys() - found.keys())]
     problems += [

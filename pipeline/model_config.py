@@ -10,6 +10,7 @@ Sources: Triton ``model_config.proto`` and ``docs/user_guide/model_configuration
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -135,10 +136,23 @@ def config_from_text(text: str) -> pb.ModelConfig:
         raise ValueError(f"not a config.pbtxt: {error}") from error
 
 
+def with_versions(text: str, versions: Iterable[int]) -> str:
+    """The same config with a policy that serves exactly these versions."""
+    config = config_from_text(text)
+    config.version_policy.Clear()
+    config.version_policy.specific.versions.extend(sorted(versions))
+    return str(text_format.MessageToString(config))
+
+
+def served_versions(text: str) -> tuple[int, ...]:
+    """The versions that a config names: one, or two while a release of several models switches."""
+    return tuple(int(v) for v in config_from_text(text).version_policy.specific.versions)
+
+
 def served_version(text: str) -> int | None:
     """The version that a config of ours names; None if it names none or several."""
-    versions = config_from_text(text).version_policy.specific.versions
-    return int(versions[0]) if len(versions) == 1 else None
+    versions = served_versions(text)
+    return versions[0] if len(versions) == 1 else None
 
 
 def _tensor(message: Any, spec: TensorSpec, *, is_batching: bool) -> Any:

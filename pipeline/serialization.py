@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -77,9 +78,14 @@ def _optional_from_json(arguments: tuple[Any, ...], data: Any) -> Any:
 
 def _dataclass_from_json(kind: type, data: Any) -> Any:
     _expect(dict, data, kind)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     known = {f.name for f in dataclasses.fields(kind)} & data.keys()
     return kind(**{name: from_json(hints[name], data[name]) for name in known})
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _expect(expected: type, data: Any, kind: Any) -> None:

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -29,6 +30,10 @@ _NO_ANSWER: Final = (InferenceServerException, OSError, HTTPException)
 # The clients read an answer that is not Triton's as if it were, and fail wherever it differs.
 _NO_TRITON_ANSWER: Final = (ValueError, TypeError, LookupError, AttributeError, struct.error)
 _CONNECTION_ERRORS: Final = (*_NO_ANSWER, *_NO_TRITON_ANSWER)
+_FORBIDDEN: Final = "403"
+_NOT_SERVED: Final = "400"
+"""What Triton answers when it is asked for the statistics of a model that it does not serve."""
+
 _HTTP_ADDRESS: Final = re.compile(
     r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]]+)(:(?P<port>[0-9]{1,5}))?(/[!-~]*)?"
 )
@@ -96,12 +101,13 @@ class TritonClient:
         Raises:
             UnavailableError: It does not; names the address.
         """
-        for name, address, client in (
-            ("HTTP", self.http_address, self._http),
-            ("gRPC", self.grpc_address, self._grpc),
+        ask_over_grpc = partial(self._grpc.is_server_live, client_timeout=self._timeout)
+        for name, address, ask in (
+            ("HTTP", self.http_address, self._http.is_server_live),
+            ("gRPC", self.grpc_address, ask_over_grpc),
         ):
             try:
-                live = client.is_server_live()
+                live = ask()
             except _CONNECTION_ERRORS as error:
                 raise _unreachable(name, address, _described(error)) from error
             if not live:
@@ -115,8 +121,20 @@ class TritonClient:
             return False
 
     def versions(self, model: str) -> dict[int, VersionState]:
-        """The versions of one model that the server knows of, with their states."""
-        return self.all_versions().get(model, {})
+        """The versions of one model that the server knows of, with their states.
+
+        A server in explicit mode keeps its index for whoever drives it: then only the versions that
+        are ready are known, from its statistics.
+
+        Raises:
+            UnavailableError: The server does not answer.
+        """
+        try:
+            return self.all_versions().get(model, {})
+        except UnavailableError as error:
+            if _status(error.__cause__) != _FORBIDDEN:
+                raise
+        return self._ready_versions(model)
 
     def all_versions(self) -> dict[str, dict[int, VersionState]]:
         """The versions of all models that the server knows of, with one request.
@@ -136,8 +154,42 @@ class TritonClient:
             raise _unreachable("HTTP", self.http_address, _described(error)) from error
         return found
 
-    def infer(self, protocol: Protocol, model: str, inputs: Mapping[str, Array]) -> Answer:
-        """Send one request without naming a version, as ordinary clients do.
+    def _ready_versions(self, model: str) -> dict[int, VersionState]:
+        try:
+            statistics = self._http.get_inference_statistics(model)
+            return {
+                int(entry["version"]): VersionState(state="READY", reason="")
+                for entry in statistics["model_stats"]
+            }
+        except _CONNECTION_ERRORS as error:
+            if _status(error) == _NOT_SERVED:
+                return {}
+            raise _unreachable("HTTP", self.http_address, _described(error)) from error
+
+    def steps(self, model: str) -> tuple[tuple[str, int], ...]:
+        """Model and version of each step of an ensemble, as the server has loaded it.
+
+        Raises:
+            UnavailableError: The server does not answer, or does not serve the model.
+        """
+        try:
+            config = self._grpc.get_model_config(model, client_timeout=self._timeout).config
+        except _CONNECTION_ERRORS as error:
+            raise UnavailableError(
+                f"Triton at {self.grpc_address} gives no config of {model}: {_described(error)}"
+            ) from error
+        steps = config.ensemble_scheduling.step
+        return tuple((step.model_name, int(step.model_version)) for step in steps)
+
+    def infer(
+        self,
+        protocol: Protocol,
+        model: str,
+        inputs: Mapping[str, Array],
+        *,
+        version: int | None = None,
+    ) -> Answer:
+        """Send one request; by default without naming a version, as ordinary clients do.
 
         Raises:
             UnavailableError: No answer, an error as answer, or one that cannot be read.
@@ -149,13 +201,14 @@ class TritonClient:
         tensors = [_request_tensor(module, name, array) for name, array in inputs.items()]
         started = time.perf_counter()
         try:
-            version, outputs = _read(client.infer(model, tensors, **limits), protocol)
+            result = client.infer(model, tensors, "" if version is None else str(version), **limits)
+            answered, outputs = _read(result, protocol)
         except _CONNECTION_ERRORS as error:
             raise UnavailableError(
                 f"{model} gave no answer over {protocol}: {_described(error)}"
             ) from error
         milliseconds = (time.perf_counter() - started) * 1000
-        return Answer(version=version, outputs=outputs, milliseconds=milliseconds)
+        return Answer(version=answered, outputs=outputs, milliseconds=milliseconds)
 
 
 def _request_tensor(module: Any, name: str, array: Array) -> Any:
@@ -198,6 +251,11 @@ def _described(error: Exception) -> str:
     if isinstance(error, _NO_TRITON_ANSWER):
         return f"its answer cannot be read ({type(error).__name__}: {error})"
     return str(error) or type(error).__name__
+
+
+def _status(error: BaseException | None) -> str:
+    """The HTTP status that a client's error carries; empty if it has none."""
+    return str(error.status() or "") if isinstance(error, InferenceServerException) else ""
 
 
 def _unreachable(protocol: str, address: str, why: str) -> UnavailableError:

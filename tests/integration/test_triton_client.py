@@ -6,8 +6,10 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import ExitStack
 
+import grpc
 import numpy as np
 import pytest
 
@@ -121,3 +123,30 @@ def test_what_cannot_be_an_address_is_a_wrong_setting(address: str) -> None:
 def test_other_addresses_are_accepted(address: str) -> None:
     with TritonClient(http=address, grpc="127.0.0.1:1") as client:
         assert not client.http_address.startswith("http")
+
+
+class _Standstill(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Takes every request and answers none before it is told to."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+
+    def service(self, _details: object) -> object:
+        return grpc.unary_unary_rpc_method_handler(lambda _request, _context: self.over.wait(20))
+
+
+def test_a_server_that_stands_still_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    standstill, server = _Standstill(), grpc.server(futures.ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((standstill,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with TritonClient(http="127.0.0.1:1", grpc=f"127.0.0.1:{port}", timeout=0.2) as client:
+            monkeypatch.setattr(client._http, "is_server_live", lambda: True)
+            with pytest.raises(UnavailableError, match=r"over gRPC at .*: .*Deadline Exceeded"):
+                client.require_live()
+    finally:
+        standstill.over.set()
+        server.stop(None).wait()
