@@ -7,18 +7,24 @@ version, are answered by the expected version with the source model's own predic
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from pipeline.artifacts import Comparison, Confirmation, Release
 from pipeline.checks.parity import compare
 from pipeline.errors import ConfirmationError, UnavailableError
+from pipeline.flows.replicas import Replicas
 from pipeline.model_config import config_from_text
 from pipeline.samples import Array, Samples
-from pipeline.triton import PROTOCOLS, Answer, Protocol, TritonClient
+from pipeline.triton import PROTOCOLS, Answer, Protocol, TritonClient, VersionState
 
 _POLL_SECONDS: Final = 0.05
 _INDEX_SECONDS: Final = 1.0
 """The index makes Triton list the store, so it is asked less often than readiness."""
+
+_UNSEEN_SECONDS: Final = 20.0
+"""Without a sign of a version for so long, its commit is repeated: Triton can lose one."""
 
 _ERROR_SECONDS: Final = 5.0
 """How long a version that says it is ready may answer with errors: clients see them, too."""
@@ -28,66 +34,142 @@ _ROUNDS: Final = 3
 
 
 def await_ready(
-    client: TritonClient, release: Release, *, seconds: float, known_reason: str = ""
+    replicas: Replicas,
+    release: Release,
+    *,
+    seconds: float,
+    known_reasons: tuple[str, ...],
+    commit_again: Callable[[], None],
 ) -> float:
-    """Wait until the version can answer; returns the seconds that it took.
+    """Wait until the version can answer on every server; returns the seconds that it took.
 
     Args:
-        client: The server.
+        replicas: The servers.
         release: What was committed.
-        seconds: How long to wait.
-        known_reason: Why this version was unavailable before the commit, in the server's words: an
-            old failure that says nothing about this commit.
+        seconds: How long to wait for all of them.
+        known_reasons: Why this version was unavailable before the commit, in each server's words:
+            an old failure that says nothing about this commit.
+        commit_again: Called when a server gives no sign that it has seen the commit.
 
     Raises:
-        ConfirmationError: The server refused to load it, or did not in time.
+        ConfirmationError: A server refused to load it, or did not in time.
     """
-    model, version = release.manifest.model, release.manifest.version
     started = time.monotonic()
-    next_index = started + _INDEX_SECONDS
-    while not client.is_ready(model, version):
-        now = time.monotonic()
-        if now - started > seconds:
-            raise ConfirmationError(
-                f"Triton did not serve {model}/{version} within {seconds:.0f} s of the commit"
-                + (f"; it says: {known_reason}" if known_reason else ""),
-                hint="check that Triton polls this repository (--model-control-mode=poll) and read "
-                "its log; TRITONPIPE_CONFIRM_SECONDS sets the wait",
-            )
-        if now >= next_index:
-            next_index = now + _INDEX_SECONDS
-            reason = failure_reason(client, model, version)
-            if reason and reason != known_reason:
-                raise ConfirmationError(
-                    f"Triton refused to load {model}/{version}: {reason}",
-                    hint="the reason is the server's own; its log has more",
-                )
-        time.sleep(_POLL_SECONDS)
+    for client, known_reason in zip(replicas, known_reasons, strict=True):
+        _await_ready(client, release, started, seconds, known_reason, commit_again)
     return time.monotonic() - started
 
 
-def failure_reason(client: TritonClient, model: str, version: int) -> str:
-    """Why the server could not load a version; empty if it did not say so."""
+def _await_ready(
+    client: TritonClient,
+    release: Release,
+    started: float,
+    seconds: float,
+    known_reason: str,
+    commit_again: Callable[[], None],
+) -> None:
+    model, version = release.manifest.model, release.manifest.version
+    next_index = time.monotonic() + _INDEX_SECONDS
+    next_commit = time.monotonic() + _UNSEEN_SECONDS
+    was_ready = False
+    while True:
+        is_ready = client.is_ready(model, version)
+        now = time.monotonic()
+        if now >= next_index or (is_ready and not was_ready):
+            next_index = now + _INDEX_SECONDS
+            versions = _versions(client, model)
+            if is_ready and not _is_loading(versions, but=version):
+                return
+            state = versions.get(version)
+            reason = _reason(state)
+            if reason and reason != known_reason:
+                raise ConfirmationError(
+                    f"Triton at {client.http_address} refused to load {model}/{version}: {reason}",
+                    hint="the reason is the server's own; its log has more",
+                )
+            if now >= next_commit and (state is None or state.state in {"", "UNAVAILABLE"}):
+                next_commit = now + _UNSEEN_SECONDS
+                commit_again()
+        if now - started > seconds:
+            raise _not_in_time(client, model, version, seconds, known_reason)
+        was_ready = is_ready
+        time.sleep(_POLL_SECONDS)
+
+
+def _not_in_time(
+    client: TritonClient, model: str, version: int, seconds: float, known_reason: str
+) -> ConfirmationError:
+    loading = _loading_models(client) - {model}
+    causes = [f"; it says: {known_reason}"] if known_reason else []
+    causes += [f"; it is still loading {', '.join(sorted(loading))}"] if loading else []
+    return ConfirmationError(
+        f"Triton at {client.http_address} did not serve {model}/{version} within "
+        f"{seconds:.0f} s of the commit" + "".join(causes),
+        hint="a load holds up its polling: run the command again when that one is over"
+        if loading
+        else "check that Triton polls this repository (--model-control-mode=poll) and read "
+        "its log; TRITONPIPE_CONFIRM_SECONDS sets the wait",
+    )
+
+
+def _loading_models(client: TritonClient) -> set[str]:
     try:
-        state = client.versions(model).get(version)
+        index = client.all_versions()
     except UnavailableError:
-        return ""
+        return set()
+    return {model for model, versions in index.items() if _is_loading(versions)}
+
+
+def _is_loading(versions: Mapping[int, VersionState], *, but: int | None = None) -> bool:
+    """Whether a version is being loaded, of others than ``but``.
+
+    A version that was served before is still ready while the server obeys an earlier commit; then
+    its answers would prove nothing about what comes next.
+    """
+    return any(v.state == "LOADING" for number, v in versions.items() if number != but)
+
+
+def is_loading(client: TritonClient, model: str) -> bool:
+    """Whether a server loads a version of a model at this moment; False if it does not tell."""
+    return _is_loading(_versions(client, model))
+
+
+def failure_reasons(replicas: Replicas, model: str, version: int) -> tuple[str, ...]:
+    """Why each server could not load a version; empty where it did not say so."""
+    return tuple(_reason(_versions(client, model).get(version)) for client in replicas)
+
+
+def _versions(client: TritonClient, model: str) -> dict[int, VersionState]:
+    try:
+        return client.versions(model)
+    except UnavailableError:  # the index may be closed to us; answers and readiness are not
+        return {}
+
+
+def _reason(state: VersionState | None) -> str:
     if state is None or state.state != "UNAVAILABLE" or state.reason == "unloaded":
         return ""
     return state.reason
 
 
 def confirm(
-    client: TritonClient, release: Release, golden: Samples, *, seconds: float, waited: float
+    replicas: Replicas,
+    release: Release,
+    golden: Samples,
+    *,
+    seconds: float,
+    waited: float,
+    names_version: bool = False,
 ) -> Confirmation:
-    """Ask the live server for the golden answers over gRPC and HTTP.
+    """Ask every live server for the golden answers over gRPC and HTTP.
 
     Args:
-        client: The server.
+        replicas: The servers.
         release: What should be served.
         golden: Inputs and the source model's own predictions.
         seconds: How long another version may still answer: the old one does until it is unloaded.
         waited: Seconds from the commit to readiness, for the record.
+        names_version: Ask for this version instead of asking as ordinary clients do.
 
     Raises:
         ConfirmationError: Another version answers, or an answer differs; says which and how far.
@@ -98,16 +180,26 @@ def confirm(
     expected = {name: _as_served(a, is_batching=is_batching) for name, a in golden.outputs.items()}
     comparisons: list[Comparison] = []
     latency: dict[str, float] = {}
-    for protocol in PROTOCOLS:
-        answers = [_answer(client, release, inputs, protocol, seconds) for _ in range(_ROUNDS)]
-        latency[protocol] = sorted(a.milliseconds for a in answers)[_ROUNDS // 2]
-        comparisons += compare(
-            f"triton {protocol}",
-            expected,
-            answers[-1].outputs,
-            relative_tolerance=release.relative_tolerance,
-            absolute_tolerance=release.absolute_tolerance,
-        )
+    for client in replicas:
+        where = f" at {client.http_address}" if len(replicas) > 1 else ""
+        for protocol in PROTOCOLS:
+            ask = partial(
+                client.infer,
+                protocol,
+                release.manifest.model,
+                inputs,
+                version=release.manifest.version if names_version else None,
+            )
+            answers = [_answer(client, release, ask, protocol, seconds) for _ in range(_ROUNDS)]
+            median = sorted(a.milliseconds for a in answers)[_ROUNDS // 2]
+            latency[protocol] = max(median, latency.get(protocol, 0.0))
+            comparisons += compare(
+                f"triton {protocol}{where}",
+                expected,
+                answers[-1].outputs,
+                relative_tolerance=release.relative_tolerance,
+                absolute_tolerance=release.absolute_tolerance,
+            )
     confirmation = Confirmation(
         version=release.manifest.version,
         comparisons=tuple(comparisons),
@@ -115,20 +207,30 @@ def confirm(
         latency_milliseconds=latency,
     )
     if not confirmation.ok:
-        problems = "; ".join(f"{c.subject}: {c.problem}" for c in comparisons if not c.ok)
-        raise ConfirmationError(
-            f"the live server answers {release.manifest.model}/{release.manifest.version} "
-            f"otherwise than the source model: {problems}",
-            hint="the export agreed before it was published: compare the server's version of ONNX "
-            "Runtime with ours",
-        )
+        raise _answers_otherwise(release, comparisons)
     return confirmation
+
+
+def _answers_otherwise(release: Release, comparisons: list[Comparison]) -> ConfirmationError:
+    problems = "; ".join(f"{c.subject}: {c.problem}" for c in comparisons if not c.ok)
+    what = f"the live server answers {release.manifest.model}/{release.manifest.version}"
+    if release.manifest.lineage.is_by_hand:
+        return ConfirmationError(
+            f"{what} otherwise than its author says: {problems}",
+            hint="correct the entry or its golden.json and publish again; a version that was never "
+            "proven keeps its number",
+        )
+    return ConfirmationError(
+        f"{what} otherwise than the source model: {problems}",
+        hint="the export agreed before it was published: compare the server's version of ONNX "
+        "Runtime with ours",
+    )
 
 
 def _answer(
     client: TritonClient,
     release: Release,
-    inputs: dict[str, Array],
+    ask: Callable[[], Answer],
     protocol: Protocol,
     seconds: float,
 ) -> Answer:
@@ -137,7 +239,7 @@ def _answer(
     patience = seconds
     while True:
         try:
-            answer = client.infer(protocol, model, inputs)
+            answer = ask()
         except UnavailableError as error:
             problem = error.message
             if client.is_ready(model, version):

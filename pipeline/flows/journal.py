@@ -7,28 +7,40 @@ models. Layout: ``MODEL/releases/VERSION/{release.json,golden.npz}`` and
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-import socket
+import re
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
+from zipfile import BadZipFile
 
 from pipeline.artifacts import Release
 from pipeline.errors import ConflictError
+from pipeline.flows.readback import create_verified, put_verified
+from pipeline.locks.holder import this_user
 from pipeline.manifest import InvalidManifestError, manifest_from_bytes
 from pipeline.samples import Samples, samples_from_bytes
 from pipeline.serialization import from_json, to_json
 from pipeline.stores import Store
 
 PROMOTE: Final = "promote"
+PUBLISH: Final = "publish"
 ROLLBACK: Final = "rollback"
+GC: Final = "gc"
+FSCK: Final = "fsck"
 
 COMMITTING: Final = "committing"
 CONFIRMED: Final = "confirmed"
 FAILED: Final = "failed"
 INTERRUPTED: Final = "interrupted"
+COLLECTED: Final = "collected"
+REPAIRED: Final = "repaired"
+
+_CARE: Final = frozenset({COLLECTED, REPAIRED})
+"""Events that are no part of an attempt to serve something."""
+
+_ENTRY_KEY: Final = re.compile(r"(?P<number>[0-9]{8,})\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +48,19 @@ class JournalEntry:
     """One event in the life of a Triton model.
 
     Attributes:
-        action: ``promote`` or ``rollback``.
+        action: ``promote``, ``publish`` or ``rollback``; ``gc`` or ``fsck`` for what is done to the
+            store alone.
         event: ``committing`` before the config is written; then ``confirmed``, ``failed`` or
-            ``interrupted``, unless the run was killed.
-        version: The version to be served.
+            ``interrupted``, unless the run was killed. ``collected`` before the files of a version
+            are removed, ``repaired`` after something was put right.
+        version: The version to be served, or the one that was cared for.
         previous: The version to return to if this one fails; None for a new model.
         at: When, in UTC.
         by: Who, as user and host.
-        reason: Why it was not confirmed; empty otherwise.
+        reason: Why it was not confirmed, or collected, or what was repaired; empty otherwise.
+        digest: Digest of the release; empty in entries of older writers.
+        together: All releases, as ``MODEL/VERSION``, that are served or taken back as one with this
+            one; empty for a model on its own.
     """
 
     action: str
@@ -53,6 +70,8 @@ class JournalEntry:
     at: str
     by: str
     reason: str = ""
+    digest: str = ""
+    together: tuple[str, ...] = ()
 
 
 class Journal:
@@ -61,11 +80,44 @@ class Journal:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    @property
+    def store(self) -> Store:
+        """Where the records are."""
+        return self._store
+
     def entries(self, model: str) -> list[JournalEntry]:
-        """All events of a model, oldest first."""
+        """All events of a model, oldest first.
+
+        Raises:
+            ConflictError: An entry cannot be read, so that what was served is not known.
+        """
+        entries, damage = self.readable_entries(model)
+        if damage:
+            raise ConflictError(
+                f"the journal of {model} is damaged: {'; '.join(damage[:3])}",
+                hint=f"look at: tritonpipe fsck {model}",
+            )
+        return entries
+
+    def readable_entries(self, model: str) -> tuple[list[JournalEntry], list[str]]:
+        """The events of a model that can be read, oldest first; and what cannot, in words."""
+        entries, damage = [], []
+        for _number, key in self._entry_keys(model):
+            data = self._store.get(key)
+            try:
+                entries.append(from_json(JournalEntry, json.loads(data or b"")))
+            except (ValueError, TypeError) as error:
+                damage.append(f"{key} cannot be read ({error})")
+        return entries, damage
+
+    def entry_numbers(self, model: str) -> list[int]:
+        """The numbers of a model's entries; without a gap if none was ever taken away."""
+        return [number for number, _key in self._entry_keys(model)]
+
+    def _entry_keys(self, model: str) -> list[tuple[int, str]]:
         keys = [o.key for o in self._store.list_folder(f"{model}/journal")]
-        documents = (self._store.get(key) for key in sorted(keys))
-        return [from_json(JournalEntry, json.loads(data)) for data in documents if data]
+        matches = ((_ENTRY_KEY.fullmatch(key.rpartition("/")[2]), key) for key in keys)
+        return sorted((int(match["number"]), key) for match, key in matches if match)
 
     def append(
         self,
@@ -76,6 +128,8 @@ class Journal:
         version: int,
         previous: int | None,
         reason: str = "",
+        digest: str = "",
+        together: tuple[str, ...] = (),
     ) -> None:
         """Add one event; never replaces one."""
         entry = JournalEntry(
@@ -84,15 +138,14 @@ class Journal:
             version=version,
             previous=previous,
             reason=reason,
+            digest=digest,
+            together=together,
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            by=f"{_user()}@{socket.gethostname()}",
+            by=this_user(),
         )
         data = json.dumps(to_json(entry), indent=1).encode()
-        keys = [o.key for o in self._store.list_folder(f"{model}/journal")]
-        number = 1 + max(
-            (int(key.rsplit("/", 1)[1].removesuffix(".json")) for key in keys), default=0
-        )
-        while not self._store.create(f"{model}/journal/{number:08d}.json", data):
+        number = 1 + max((number for number, _key in self._entry_keys(model)), default=0)
+        while not create_verified(self._store, f"{model}/journal/{number:08d}.json", data):
             number += 1
 
     def release(self, model: str, version: int) -> Release | None:
@@ -119,9 +172,19 @@ class Journal:
             ) from error
 
     def golden(self, model: str, version: int) -> Samples | None:
-        """The golden samples of a recorded release, or None."""
+        """The golden samples of a recorded release, or None.
+
+        Raises:
+            ConflictError: They are damaged.
+        """
         data = self._store.get(f"{model}/releases/{version}/golden.npz")
-        return None if data is None else samples_from_bytes(data)
+        try:
+            return None if data is None else samples_from_bytes(data)
+        except (ValueError, LookupError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            raise ConflictError(
+                f"the golden samples of release {model}/{version} are damaged: {error}",
+                hint="register the model as a new version and promote that",
+            ) from error
 
     def keep(self, release: Release, samples: Samples) -> None:
         """Record a release before it is committed; the golden samples first."""
@@ -133,8 +196,9 @@ class Journal:
             "relative_tolerance": release.relative_tolerance,
             "absolute_tolerance": release.absolute_tolerance,
         }
-        self._store.put(f"{folder}/golden.npz", samples.to_bytes())
-        self._store.put(f"{folder}/release.json", json.dumps(document, indent=1).encode())
+        put_verified(self._store, f"{folder}/golden.npz", samples.to_bytes())
+        release_record = json.dumps(document, indent=1).encode()
+        put_verified(self._store, f"{folder}/release.json", release_record)
 
 
 def served_history(entries: list[JournalEntry], committed: int | None) -> list[int]:
@@ -145,6 +209,7 @@ def served_history(entries: list[JournalEntry], committed: int | None) -> list[i
     if the next run took it for what to return to.
     """
     history: list[int] = []
+    entries = attempts(entries)
     for number, entry in enumerate(entries):
         if entry.event == COMMITTING:
             is_last = number == len(entries) - 1
@@ -162,18 +227,31 @@ def served_history(entries: list[JournalEntry], committed: int | None) -> list[i
     return history
 
 
+def attempts(entries: list[JournalEntry]) -> list[JournalEntry]:
+    """The events of attempts to serve something, without those that only cared for the store."""
+    return [e for e in entries if e.event not in _CARE]
+
+
 def open_attempt(entries: list[JournalEntry]) -> JournalEntry | None:
     """The last event, if it is a commit whose outcome was never written: its run was killed."""
-    return entries[-1] if entries and entries[-1].event == COMMITTING else None
+    events = attempts(entries)
+    return events[-1] if events and events[-1].event == COMMITTING else None
 
 
 def was_confirmed(entries: list[JournalEntry], version: int) -> bool:
-    """Whether a version ever answered as expected; such a version never changes again."""
-    return any(e.event == CONFIRMED and e.version == version for e in entries)
+    """Whether a version, as it is now, ever answered as expected; then it never changes again.
+
+    Once it was collected, it can be published again, possibly from other bytes.
+    """
+    return _last_of(entries, version, {CONFIRMED, COLLECTED}) == CONFIRMED
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number without a name
-        return str(os.getuid())
+def was_collected(entries: list[JournalEntry], version: int) -> bool:
+    """Whether the files of a version were removed, or were about to be, and none came since."""
+    return _last_of(entries, version, {CONFIRMED, COMMITTING, COLLECTED}) == COLLECTED
+
+
+def _last_of(entries: list[JournalEntry], version: int, events: set[str]) -> str:
+    """The last of these events of a version; empty if there is none."""
+    found = [e.event for e in entries if e.version == version and e.event in events]
+    return found[-1] if found else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +16,24 @@ from pipeline.artifacts import (
     PublishPlan,
     Release,
     Report,
-    RepositoryEntry,
 )
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
 from pipeline.errors import RefusedError
 from pipeline.flows.journal import PROMOTE
 from pipeline.flows.progress import Progress, Stopwatch, silent
+from pipeline.flows.publication import Candidate, publish_and_serve
 from pipeline.flows.publish import RepositoryState, plan_publication, read_state
 from pipeline.flows.record import record_promotion
-from pipeline.flows.release import publish_entry, refuse_other_model, reusable_release
-from pipeline.flows.serve import serve
+from pipeline.flows.release import refuse_other_model, refuse_unsigned, reusable_release
+from pipeline.flows.replicas import require_live
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.flows.worker import Limits, check_in_child, export_in_child
 from pipeline.manifest import Lineage
 from pipeline.model_config import ServingOptions, check_name
 from pipeline.samples import Samples, load_samples
 from pipeline.settings import Settings
+from pipeline.signing.choice import chosen_signer
+from pipeline.signing.sign import Signer
 
 GOLDEN_ROWS = 16
 """Rows of the input example that are kept with a release."""
@@ -41,10 +43,8 @@ GOLDEN_ROWS = 16
 class Prepared:
     """A version that passed its checks and is ready to be published."""
 
-    entry: RepositoryEntry
+    candidate: Candidate
     plan: PublishPlan
-    release: Release
-    golden: Samples
     report: Report
 
 
@@ -63,38 +63,32 @@ def promote(
         RequestError: No such model, version or alias, or the name is not legal.
         ModelError: The model cannot be fetched or exported.
         RefusedError: The export disagrees with the model's own predictions.
-        ConflictError: The version was published from other bytes.
+        ConflictError: The version was published from other bytes, or somebody else publishes
+            this model.
         ConfirmationError: The live server did not confirm; the previous version was restored.
         SettingsError: An address or credential is wrong.
         UnavailableError: A server does not answer.
     """
     watch = Stopwatch(progress)
     name = check_name(request.triton_name or request.model)
-    with open_servers(settings) as servers:
-        servers.triton.require_live()
-        version, state, reusable = _resolve(servers, request, name, watch)
+    with open_servers(settings) as servers, ExitStack() as stack:
+        require_live(servers.replicas)
+        version, state, reusable = _resolve(servers, request, name, settings, watch)
         report: Report | None = None
         if reusable is not None:
             release, golden = reusable
+            candidate = Candidate(release=release, golden=golden, entry=None)
         else:
-            with prepare(servers, version, state, settings, watch) as prepared:
-                release, golden, report = prepared.release, prepared.golden, prepared.report
-                with watch("publish") as describe:
-                    files = publish_entry(servers, prepared.entry, state, release, golden)
-                    describe(f"{files} files, {release.manifest.digest[:19]}")
-        served = serve(
-            servers,
-            release,
-            golden,
-            action=PROMOTE,
-            seconds=settings.confirm_seconds,
-            progress=watch,
+            prepared = stack.enter_context(prepare(servers, version, state, settings, watch))
+            candidate, report = prepared.candidate, prepared.report
+        served = publish_and_serve(
+            servers, candidate, state, action=PROMOTE, settings=settings, progress=watch
         )
         result = PromotionResult(
             outcome="promoted" if served.is_new else "unchanged",
             version=version,
             triton_name=name,
-            digest=release.manifest.digest,
+            digest=served.release.manifest.digest,
             previous=served.previous,
             report=report,
             confirmation=served.confirmation,
@@ -112,7 +106,7 @@ def plan_promotion(
     watch = Stopwatch(progress)
     name = check_name(request.triton_name or request.model)
     with open_servers(settings) as servers:
-        version, state, reusable = _resolve(servers, request, name, watch)
+        version, state, reusable = _resolve(servers, request, name, settings, watch)
         if reusable is not None:
             release, _golden = reusable
             return PublishPlan(
@@ -128,7 +122,11 @@ def plan_promotion(
 
 
 def _resolve(
-    servers: Servers, request: PromotionRequest, name: str, progress: Progress
+    servers: Servers,
+    request: PromotionRequest,
+    name: str,
+    settings: Settings,
+    progress: Progress,
 ) -> tuple[ModelVersion, RepositoryState, tuple[Release, Samples] | None]:
     """The version that is wished, what the store holds, and the release if there is one already."""
     with progress("resolve") as describe:
@@ -136,7 +134,10 @@ def _resolve(
         describe(f"{request} is version {version.version}")
     state = read_state(servers.repository, name)
     refuse_other_model(servers, state, version)
-    return version, state, reusable_release(servers, state, version.version)
+    reusable = reusable_release(servers, state, version.version)
+    if reusable is not None and settings.sign:
+        refuse_unsigned(state, version.version)
+    return version, state, reusable
 
 
 @contextmanager
@@ -148,6 +149,7 @@ def prepare(
     progress: Progress,
 ) -> Iterator[Prepared]:
     """Fetch, export, check and configure in a temporary folder that lives as long as the body."""
+    signer = chosen_signer(settings)  # a key that cannot be used is told before the export
     with tempfile.TemporaryDirectory(prefix="tritonpipe-") as folder:
         work = Path(folder)
         with progress("fetch") as describe:
@@ -165,8 +167,12 @@ def prepare(
                 f"largest difference {report.max_absolute_error:.1e}, on {report.samples_origin}"
             )
         with progress("configure") as describe:
-            prepared = _configure(servers, version, state, settings, export, report, work / "entry")
-            describe(f"backend onnxruntime, {len(prepared.entry.manifest.files)} files")
+            prepared = _configure(
+                servers, version, state, settings, signer, export, report, work / "entry"
+            )
+            files = prepared.candidate.release.manifest.files
+            signed = ", signed" if prepared.plan.signed else ""
+            describe(f"backend onnxruntime, {len(files)} files{signed}")
         yield prepared
 
 
@@ -195,6 +201,7 @@ def _configure(
     version: ModelVersion,
     state: RepositoryState,
     settings: Settings,
+    signer: Signer | None,
     export: Export,
     report: Report,
     folder: Path,
@@ -217,6 +224,8 @@ def _configure(
         options=serving_options(settings),
         folder=folder,
     )
+    if signer is not None:
+        signer.sign(entry.folder, entry.manifest)
     release = Release(
         manifest=entry.manifest,
         config=entry.config,
@@ -225,7 +234,8 @@ def _configure(
     )
     golden = samples.head(GOLDEN_ROWS) if export.onnx.is_batching else samples
     plan = plan_publication(servers.repository, state, entry)
-    return Prepared(entry=entry, plan=plan, release=release, golden=golden, report=report)
+    candidate = Candidate(release=release, golden=golden, entry=entry)
+    return Prepared(candidate=candidate, plan=plan, report=report)
 
 
 def serving_options(settings: Settings) -> ServingOptions:

@@ -3,38 +3,43 @@
 The order is everything, since a store promises nothing across objects:
 
 1. the files of the version, in a folder that nothing refers to yet;
-2. ``manifest.json`` with their digests, which Triton's backend checks before it loads;
+2. ``manifest.json`` with their digests, which Triton's backend checks before it loads, and its
+   signature, if releases are signed;
 3. one PUT of ``config.pbtxt`` that names the new version: the commit.
 
-Triton reloads a model only when its newest ``LastModified``, in whole seconds, has grown. A commit
-in the same second as another write can be lost for ever, so it is repeated until the store itself
-says that it is the newest object by at least a second.
-
-Killed anywhere before the commit, nothing that is served has changed, and the next run finishes.
+The last one is in :mod:`pipeline.flows.commit`. Killed anywhere before it, nothing that is served
+has changed, and the next run finishes.
 """
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from pipeline.artifacts import PublishPlan, RepositoryEntry
-from pipeline.errors import ConflictError, UnavailableError
-from pipeline.manifest import MANIFEST_NAME, Manifest
-from pipeline.model_config import CONFIG_NAME, WARMUP_FOLDER, served_version
+from pipeline.errors import ConflictError
+from pipeline.flows.readback import found_in, put_verified, unlike_what_was_sent
+from pipeline.locks import Held
+from pipeline.manifest import (
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    FileDigest,
+    Manifest,
+    manifest_from_bytes,
+)
+from pipeline.model_config import CONFIG_NAME, WARMUP_FOLDER, served_versions
+from pipeline.repository_names import check_entry
 from pipeline.stores import Store, StoredObject
+from pipeline.stores.transfer import Transferred, put_files
 
 WARMUP_MARKER: Final = f"{WARMUP_FOLDER}/README"
 """Makes the model's warm-up folder exist, so that Triton can follow paths out of it into version
 folders. Written once, before the first commit; a later write would reload the served version."""
 
-_WARMUP_TEXT: Final = b"Warm-up data is part of each version: see N/warmup-*.bin\n"
-_UPLOAD_THREADS: Final = 8
-_COMMIT_ATTEMPTS: Final = 5
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+WARMUP_TEXT: Final = b"Warm-up data is part of each version: see N/warmup-*.bin\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,44 +50,72 @@ class RepositoryState:
         model: Name of the Triton model.
         objects: Everything below its folder, by key relative to the repository.
         config: Text of its ``config.pbtxt``; None for a model that was never committed.
+        config_etag: Of exactly this text; None likewise.
     """
 
     model: str
     objects: dict[str, StoredObject]
     config: str | None
+    config_etag: str | None
 
     @property
     def version(self) -> int | None:
         """The version that the config names.
 
         Raises:
-            ConflictError: The config was not written by this tool.
+            ConflictError: The config was not written by this tool, or names two versions, in the
+                middle of a release of several models.
         """
         if self.config is None:
             return None
         try:
-            version = served_version(self.config)
+            versions = served_versions(self.config)
         except ValueError as error:
             raise _foreign_config(self.model, str(error)) from error
-        if version is None:
+        if len(versions) == 2:
+            raise ConflictError(
+                f"a release of several models is half way: {self.model} serves versions "
+                f"{versions[0]} and {versions[1]}",
+                hint="finish it by running its command again, or take it back: "
+                f"tritonpipe rollback {self.model}",
+            )
+        if len(versions) != 1:
             raise _foreign_config(self.model, "it does not name exactly one version")
-        return version
+        return versions[0]
 
 
 def read_state(store: Store, model: str) -> RepositoryState:
-    """Read what the store holds of a model.
+    """Read what the store holds of a model; the config by its key, since listings can be late.
 
     Raises:
         ConflictError: There is a config that is not text.
     """
     objects = {o.key: o for o in store.list_folder(model)}
     key = f"{model}/{CONFIG_NAME}"
-    data = store.get(key) if key in objects else None
+    objects.pop(key, None)
+    found = store.read(key)
+    if found is None:
+        return RepositoryState(model=model, objects=objects, config=None, config_etag=None)
+    objects[key] = found.stored
     try:
-        config = None if data is None else data.decode()
+        config = found.data.decode()
     except UnicodeDecodeError as error:
         raise _foreign_config(model, "it is not text") from error
-    return RepositoryState(model=model, objects=objects, config=config)
+    return RepositoryState(
+        model=model, objects=objects, config=config, config_etag=found.stored.etag
+    )
+
+
+def known_keys(store: Store, state: RepositoryState) -> set[str]:
+    """All objects of a model: those listed, and those that its config leads to, listed or not."""
+    keys = {*state.objects, f"{state.model}/{WARMUP_MARKER}"}
+    with suppress(ValueError):  # what cannot be read leads nowhere
+        for version in served_versions(state.config or ""):
+            folder = f"{state.model}/{version}"
+            keys |= {f"{folder}/{MANIFEST_NAME}", f"{folder}/{SIGNATURE_NAME}"}
+            manifest = manifest_from_bytes(store.get(f"{folder}/{MANIFEST_NAME}") or b"")
+            keys |= {f"{folder}/{file.path}" for file in manifest.files}
+    return keys
 
 
 def damage(store: Store, manifest: Manifest) -> list[str]:
@@ -107,8 +140,10 @@ def plan_publication(store: Store, state: RepositoryState, entry: RepositoryEntr
 
     Raises:
         ConflictError: The version is the one served now, and its bytes would change.
+        RequestError: Triton would misread a name.
     """
     manifest = entry.manifest
+    check_entry(manifest.model, manifest.version, (f.path for f in manifest.files))
     plan = PublishPlan(
         model=manifest.model,
         version=manifest.version,
@@ -129,102 +164,81 @@ def plan_publication(store: Store, state: RepositoryState, entry: RepositoryEntr
     left_behind = (key for key in state.objects if key.startswith(folder) and key not in expected)
     return replace(
         plan,
-        uploads=tuple(sorted(manifest.files, key=lambda f: (-f.size, f.path))),
+        uploads=(*sorted(manifest.files, key=lambda f: (-f.size, f.path)), _described(manifest)),
         deletes=tuple(sorted(left_behind)),
+        signed=(entry.folder / SIGNATURE_NAME).is_file(),
     )
 
 
-def upload(store: Store, entry: RepositoryEntry, plan: PublishPlan) -> None:
-    """Carry out the plan up to, and without, the commit.
+def upload(
+    store: Store,
+    entry: RepositoryEntry,
+    plan: PublishPlan,
+    *,
+    held: Held,
+    transferred: Transferred = lambda _done, _total: None,
+) -> None:
+    """Carry out the plan up to, and without, the commit; the manifest last.
+
+    The lock is asked before every write: whoever took it over may have published and proven this
+    very version since.
 
     Raises:
-        ConflictError: After the uploads the store holds something else than was sent.
+        ConflictError: After the uploads the store holds something else than was sent; or the lock
+            was lost, and nothing was written since.
     """
     if not plan.uploads:
         return
+    *contents, _manifest = plan.uploads
     folder = f"{plan.model}/{plan.version}"
+    held.require_held()
     store.delete(list(plan.deletes))
-    pool = ThreadPoolExecutor(_UPLOAD_THREADS)
-    try:
-        list(
-            pool.map(lambda f: store.put(f"{folder}/{f.path}", entry.folder / f.path), plan.uploads)
-        )
-    finally:
-        # After an error or Ctrl-C, files that were not begun are not sent.
-        pool.shutdown(cancel_futures=True)
-    store.create(f"{plan.model}/{WARMUP_MARKER}", _WARMUP_TEXT)
-    manifest = entry.manifest.to_bytes()
-    store.put(f"{folder}/{MANIFEST_NAME}", manifest)
+    files = {f"{folder}/{file.path}": entry.folder / file.path for file in contents}
+    put_files(store, files, transferred=transferred, before_each=held.require_held)
+    _refuse_unlike(unlike_what_was_sent(store, entry))
+    held.require_held()
+    store.create(f"{plan.model}/{WARMUP_MARKER}", WARMUP_TEXT)
+    held.require_held()
+    put_verified(store, f"{folder}/{MANIFEST_NAME}", entry.manifest.to_bytes())
     wrong = _wrong_sizes(store, folder, entry.manifest)
-    if wrong:
+    if plan.signed:
+        held.require_held()
+        wrong += _put_signature(store, folder, entry.folder / SIGNATURE_NAME)
+    _refuse_unlike(wrong)
+
+
+def _refuse_unlike(problems: list[str]) -> None:
+    if problems:
         raise ConflictError(
-            f"the store does not hold what was uploaded: {'; '.join(wrong[:3])}",
-            hint="look for another writer to this repository, then run the command again",
+            f"the store does not hold what was uploaded: {'; '.join(problems[:3])}",
+            hint="nothing refers to it yet: run the command again; if this repeats, look for "
+            "another writer to this repository, or a proxy that alters what passes",
         )
 
 
-def commit(store: Store, model: str, config: str) -> None:
-    """Write the config as the newest object of the model, in a second of its own.
-
-    Raises:
-        UnavailableError: The store's clock did not advance, or it did not keep what was written.
-    """
-    key, data = f"{model}/{CONFIG_NAME}", config.encode()
-    before = {o.key: o for o in store.list_folder(model)}
-    newest = max((_second(o) for o in before.values()), default=_EPOCH)
-    _leave_second(newest)
-    for _ in range(_COMMIT_ATTEMPTS):
-        store.put(key, data)
-        written = store.head(key)
-        if written is not None and _second(written) > newest and store.get(key) == data:
-            return
-        # The previous attempt is itself an object of this second.
-        time.sleep(1.0)
-    raise UnavailableError(
-        f"the store did not keep a newer {key} in {_COMMIT_ATTEMPTS} attempts",
-        hint="check that nobody else writes to this model and that the store's clock runs",
-    )
+def _put_signature(store: Store, folder: str, path: Path) -> list[str]:
+    """Upload the signature; gives what is wrong with it in the store."""
+    key, signature = f"{folder}/{SIGNATURE_NAME}", path.read_bytes()
+    store.put(key, signature)
+    return [] if store.get(key) == signature else [f"{key} is not the signature that was sent"]
 
 
-def withdraw_config(store: Store, model: str) -> None:
-    """Take back the commit of a model that was never served before.
-
-    Triton goes on serving what it has loaded until the last object of the model is gone, see
-    :func:`withdraw_files`.
-    """
-    store.delete([f"{model}/{CONFIG_NAME}"])
-
-
-def withdraw_files(store: Store, model: str) -> None:
-    """Remove everything of a model without a config; call when Triton is not loading it."""
-    store.delete([o.key for o in store.list_folder(model)])
+def _described(manifest: Manifest) -> FileDigest:
+    data = manifest.to_bytes()
+    return FileDigest(path=MANIFEST_NAME, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _wrong_sizes(store: Store, folder: str, manifest: Manifest) -> list[str]:
-    found = {o.key: o.size for o in store.list_folder(folder)}
     expected = {f"{folder}/{f.path}": f.size for f in manifest.files}
     expected[f"{folder}/{MANIFEST_NAME}"] = len(manifest.to_bytes())
+    found = {key: stored.size for key, stored in found_in(store, folder, expected).items()}
+    found.pop(f"{folder}/{SIGNATURE_NAME}", None)
     keys = sorted(expected.keys() | found.keys())
     return [
         f"{key} has {found.get(key, 'no')} bytes, expected {expected.get(key, 'no such object')}"
         for key in keys
         if expected.get(key) != found.get(key)
     ]
-
-
-def _second(stored: StoredObject) -> datetime:
-    return stored.last_modified.replace(microsecond=0)
-
-
-def _leave_second(newest: datetime) -> None:
-    """Wait until this machine's clock has left the second of the newest object.
-
-    Saves one repetition where the clocks of machine and store agree; correctness does not depend
-    on it, since the store's own answer is what counts.
-    """
-    remaining = newest.timestamp() + 1.0 - time.time()
-    if 0 < remaining <= 1.0:
-        time.sleep(remaining + 0.01)
 
 
 def _foreign_config(model: str, why: str) -> ConflictError:

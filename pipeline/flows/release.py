@@ -7,16 +7,20 @@ from typing import Final
 
 from pipeline.artifacts import ModelVersion, Release, RepositoryEntry
 from pipeline.errors import ConflictError, UnavailableError
-from pipeline.flows.journal import FAILED, was_confirmed
+from pipeline.flows.journal import COLLECTED, FAILED, was_confirmed
+from pipeline.flows.progress import Describe
 from pipeline.flows.publish import (
     RepositoryState,
     damage,
     plan_publication,
-    read_state,
     upload,
 )
+from pipeline.flows.replicas import require_live
 from pipeline.flows.servers import Servers
+from pipeline.locks import Held
+from pipeline.manifest import SIGNATURE_NAME
 from pipeline.samples import Samples
+from pipeline.triton import TritonClient
 
 _UNLOAD_SECONDS: Final = 60.0
 
@@ -27,35 +31,42 @@ def publish_entry(
     state: RepositoryState,
     release: Release,
     golden: Samples,
+    *,
+    held: Held,
+    describe: Describe = lambda _text: None,
 ) -> int:
     """Upload a new version and record the release; nothing is served yet.
 
     Args:
         servers: Where to.
         entry: The version.
-        state: What the store held when the entry was made.
+        state: What the store holds now.
         release: What is recorded.
         golden: Kept beside the release.
+        held: The lock of the model; asked before every write.
+        describe: Told how far the upload is.
 
     Returns:
         The number of files uploaded.
 
     Raises:
-        ConflictError: Somebody else has committed a version of this model since ``state``.
+        ConflictError: The version is served now and was made from other bytes; or the lock was
+            lost, and nothing was written since.
         UnavailableError: Triton does not answer, or does not let go of an earlier attempt.
     """
-    servers.triton.require_live()
-    model, version = entry.manifest.model, entry.manifest.version
-    current = read_state(servers.repository, model)
-    if current.config != state.config:
-        raise ConflictError(
-            f"somebody else has committed {model}/{current.version} meanwhile",
-            hint=f"look at: tritonpipe status {model}; then run the command again",
-        )
-    plan = plan_publication(servers.repository, current, entry)
+    require_live(servers.replicas)
+    plan = plan_publication(servers.repository, state, entry)
     if plan.uploads:
-        _await_unloaded(servers, model, version)
-    upload(servers.repository, entry, plan)
+        for replica in servers.replicas:
+            _await_unloaded(replica, state.model, entry.manifest.version)
+    upload(
+        servers.repository,
+        entry,
+        plan,
+        held=held,
+        transferred=lambda done, total: describe(f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"),
+    )
+    held.require_held()
     servers.journal.keep(release, golden)
     return len(plan.uploads)
 
@@ -89,7 +100,8 @@ def reusable_release(
     """The release of a version that needs no new export; None if there is none.
 
     A version that ever answered as expected, or is committed now, never changes. One that was
-    uploaded by a run that then ended is taken up; one that the server refused is made anew.
+    uploaded by a run that then ended is taken up; one that the server refused, or that was
+    collected, is made anew.
 
     Raises:
         ConflictError: The version must not change, and the store no longer holds it.
@@ -97,7 +109,7 @@ def reusable_release(
     events = [e for e in servers.journal.entries(state.model) if e.version == version]
     if state.version == version or was_confirmed(events, version):
         return recorded_release(servers, state.model, version)
-    if events and events[-1].event == FAILED:
+    if events and events[-1].event in {FAILED, COLLECTED}:
         return None
     try:
         return recorded_release(servers, state.model, version)
@@ -116,7 +128,8 @@ def refuse_other_model(servers: Servers, state: RepositoryState, version: ModelV
     release = servers.journal.release(state.model, state.version)
     owner = None if release is None else release.manifest.lineage.registered_model
     if owner != version.name:
-        serves = "something that has no record here" if owner is None else f"{owner!r}"
+        owners = {None: "something that has no record here", "": "an entry published by hand"}
+        serves = owners.get(owner, f"{owner!r}")
         raise ConflictError(
             f"Triton model {state.model!r} serves {serves}, not the registered model "
             f"{version.name!r}",
@@ -124,7 +137,23 @@ def refuse_other_model(servers: Servers, state: RepositoryState, version: ModelV
         )
 
 
-def _await_unloaded(servers: Servers, model: str, version: int) -> None:
+def refuse_unsigned(state: RepositoryState, version: int) -> None:
+    """Return if a published version is signed; or served already, when there is nothing to decide.
+
+    Raises:
+        ConflictError: It is not: its folder must not change, so it cannot be signed now.
+    """
+    model = state.model
+    if f"{model}/{version}/{SIGNATURE_NAME}" in state.objects or state.version == version:
+        return
+    raise ConflictError(
+        f"{model}/{version} was published without a signature, and TRITONPIPE_SIGN is true",
+        hint="register the model as a new version and promote that, or serve this one all the "
+        "same with TRITONPIPE_SIGN=false",
+    )
+
+
+def _await_unloaded(replica: TritonClient, model: str, version: int) -> None:
     """Wait until Triton has let go of an earlier attempt at this version.
 
     Its files are about to be replaced: a load would see a mixture, and a version that is still
@@ -132,7 +161,7 @@ def _await_unloaded(servers: Servers, model: str, version: int) -> None:
     """
     deadline = time.monotonic() + _UNLOAD_SECONDS
     while True:
-        state = servers.triton.versions(model).get(version)
+        state = replica.versions(model).get(version)
         if state is None or state.state not in {"READY", "LOADING", "UNLOADING"}:
             return
         if time.monotonic() > deadline:

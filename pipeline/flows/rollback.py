@@ -6,14 +6,28 @@ from dataclasses import dataclass
 
 from pipeline.artifacts import Confirmation, ModelVersion, Release
 from pipeline.errors import RequestError
-from pipeline.flows.journal import CONFIRMED, ROLLBACK, JournalEntry, open_attempt, served_history
+from pipeline.flows.dependents import require_ensembles_kept
+from pipeline.flows.joint import release_together
+from pipeline.flows.joint_rollback import previous_together
+from pipeline.flows.journal import (
+    CONFIRMED,
+    ROLLBACK,
+    JournalEntry,
+    open_attempt,
+    served_history,
+    was_collected,
+    was_confirmed,
+)
+from pipeline.flows.locking import held_lock
 from pipeline.flows.progress import Progress, Stopwatch, silent
+from pipeline.flows.publication import Candidate
 from pipeline.flows.publish import read_state
 from pipeline.flows.record import record_rollback
 from pipeline.flows.release import recorded_release
+from pipeline.flows.replicas import require_live
 from pipeline.flows.serve import serve
 from pipeline.flows.servers import Servers, open_servers
-from pipeline.model_config import check_name
+from pipeline.model_config import check_name, served_versions
 from pipeline.samples import Samples
 from pipeline.settings import Settings
 
@@ -26,11 +40,14 @@ class RollbackPlan:
         model: Triton model.
         version: Version that will be served.
         previous: Version that is served now.
+        together: All releases, as ``MODEL/VERSION``, that will be served with it; empty for a model
+            that was released on its own.
     """
 
     model: str
     version: int
     previous: int
+    together: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +67,10 @@ def plan_rollback(model: str, settings: Settings, *, to: int | None = None) -> R
         ConflictError: The release to return to is no longer whole.
     """
     with open_servers(settings) as servers:
-        plan, _release, _golden = _plan(servers, check_name(model), to)
+        together = previous_together(servers, check_name(model))
+        if together:
+            return _plan_together(servers, model, together, to)
+        plan, _release, _golden = _plan(servers, model, to)
         return plan
 
 
@@ -58,6 +78,8 @@ def rollback(
     model: str, settings: Settings, *, to: int | None = None, progress: Progress = silent
 ) -> RollbackResult:
     """Serve the previous release, or the kept release ``to``, and prove it.
+
+    Models that were released together go back together.
 
     The alias in the registry is left alone: it says what is wished, and moving it is the data
     scientist's decision.
@@ -69,18 +91,32 @@ def rollback(
     """
     watch = Stopwatch(progress)
     with open_servers(settings) as servers:
-        servers.triton.require_live()
-        plan, release, golden = _plan(servers, check_name(model), to)
-        served = serve(
-            servers,
-            release,
-            golden,
-            action=ROLLBACK,
-            seconds=settings.confirm_seconds,
-            progress=watch,
-        )
+        require_live(servers.replicas)
+        together = previous_together(servers, check_name(model))
+        if together:
+            plan = _plan_together(servers, model, together, to)
+            proofs = release_together(
+                servers, together, action=ROLLBACK, settings=settings, progress=watch
+            ).confirmations
+            return RollbackResult(plan=plan, confirmation=proofs[model], seconds=watch.seconds)
+        with held_lock(servers.locks, model, seconds=settings.lock_seconds, progress=watch) as held:
+            plan, release, golden = _plan(servers, model, to)
+            require_ensembles_kept(servers, release)
+            served = serve(
+                servers,
+                release,
+                golden,
+                held=held,
+                action=ROLLBACK,
+                seconds=settings.confirm_seconds,
+                progress=watch,
+            )
+        lineage = release.manifest.lineage
+        if lineage.is_by_hand:
+            return RollbackResult(
+                plan=plan, confirmation=served.confirmation, seconds=watch.seconds
+            )
         with watch("record") as describe:
-            lineage = release.manifest.lineage
             version = ModelVersion(
                 name=lineage.registered_model,
                 version=lineage.registered_version,
@@ -92,13 +128,44 @@ def rollback(
         return RollbackResult(plan=plan, confirmation=served.confirmation, seconds=watch.seconds)
 
 
+def _plan_together(
+    servers: Servers, model: str, together: list[Candidate], to: int | None
+) -> RollbackPlan:
+    targets = {c.release.manifest.model: c.release.manifest.version for c in together}
+    if model not in targets:
+        raise RequestError(
+            f"this is the first release of {model}: there is nothing to roll back to"
+        )
+    if to not in {None, targets[model]}:
+        raise RequestError(
+            f"{model} was released together with {', '.join(sorted(targets.keys() - {model}))}: "
+            f"it goes back with them to version {targets[model]}, not to {to}",
+            hint=f"tritonpipe rollback {model}; then publish the versions that you want together",
+        )
+    state = read_state(servers.repository, model)
+    versions = () if state.config is None else served_versions(state.config)
+    return RollbackPlan(
+        model=model,
+        version=targets[model],
+        previous=max(versions, default=targets[model]),
+        together=tuple(f"{name}/{version}" for name, version in sorted(targets.items())),
+    )
+
+
 def _plan(servers: Servers, model: str, to: int | None) -> tuple[RollbackPlan, Release, Samples]:
     current = read_state(servers.repository, model).version
     if current is None:
         raise RequestError(f"{model!r} is not served", hint="see what is: tritonpipe status")
     entries = servers.journal.entries(model)
     target = _previous(model, current, entries) if to is None else to
-    released = sorted({e.version for e in entries if e.event == CONFIRMED})
+    confirmed = {e.version for e in entries if e.event == CONFIRMED}
+    released = sorted(v for v in confirmed if was_confirmed(entries, v))
+    if target in confirmed and was_collected(entries, target):
+        raise RequestError(
+            f"{model}/{target} is no longer kept: its files were collected as garbage; kept are "
+            + (", ".join(str(version) for version in released) or "none"),
+            hint=f"promote the version again, or choose one of these: rollback {model} --to N",
+        )
     if target not in released:
         raise RequestError(
             f"{model} has no release {target} that was ever confirmed; it has "

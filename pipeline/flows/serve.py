@@ -2,7 +2,8 @@
 
 Guarantees of :func:`serve`: it returns only when the live server answers as expected. When it
 raises, by an error or by Ctrl-C, the config of the last proven release is written back, and a model
-that never had one is taken away. When the process is killed, the journal shows an open attempt, and
+that never had one is taken away; unless the version has proven itself, and only the writing down of
+it failed. When the process is killed, the journal shows an open attempt, and
 the next run knows from it what to return to.
 """
 
@@ -15,43 +16,25 @@ from typing import Final
 
 from pipeline.artifacts import Confirmation, Release
 from pipeline.errors import ConfirmationError, ConflictError, TritonpipeError, UnavailableError
-from pipeline.flows.confirm import await_ready, confirm, failure_reason
+from pipeline.flows.commit import commit, withdraw_config, withdraw_files
+from pipeline.flows.confirm import await_ready, confirm, failure_reasons, is_loading
+from pipeline.flows.fallback import Fallback, last_proven
 from pipeline.flows.journal import (
     COMMITTING,
     CONFIRMED,
     FAILED,
     INTERRUPTED,
-    JournalEntry,
     open_attempt,
-    was_confirmed,
 )
 from pipeline.flows.progress import Progress
-from pipeline.flows.publish import (
-    RepositoryState,
-    commit,
-    read_state,
-    withdraw_config,
-    withdraw_files,
-)
+from pipeline.flows.publish import known_keys, read_state
 from pipeline.flows.release import recorded_release
 from pipeline.flows.servers import Servers
 from pipeline.interrupts import deferred_interrupts
+from pipeline.locks import Held
 from pipeline.samples import Samples
 
 _WITHDRAW_SECONDS: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
-    """What to return to.
-
-    Attributes:
-        version: The last proven version; None for a model that never had one.
-        config: Text of its config; None likewise.
-    """
-
-    version: int | None
-    config: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +42,13 @@ class Served:
     """A release that is proven.
 
     Attributes:
+        release: The release.
         confirmation: The proof.
         previous: The version to return to; the same one if it was proven before.
         is_new: Whether this run proved it for the first time.
     """
 
+    release: Release
     confirmation: Confirmation
     previous: int | None
     is_new: bool
@@ -74,11 +59,14 @@ def serve(
     release: Release,
     golden: Samples,
     *,
+    held: Held,
     action: str,
     seconds: float,
     progress: Progress,
 ) -> Served:
-    """Commit a published release and confirm it through the live server.
+    """Commit a published release and confirm it through every live server.
+
+    Call with the lock of the model held.
 
     A release that is committed already is only confirmed; if it was proven before, then on failure
     nothing is taken back, since there is nothing better to return to.
@@ -94,72 +82,80 @@ def serve(
     attempt = open_attempt(entries)
     is_committed = state.config == release.config
     if is_committed and (attempt is None or attempt.version != version):
-        confirmation = _prove(servers, release, golden, seconds, "", progress)
-        return Served(confirmation=confirmation, previous=version, is_new=False)
-    fallback = _fallback(servers, state, entries)
+        confirmation = _prove(servers, release, golden, held, seconds, progress)
+        return Served(release=release, confirmation=confirmation, previous=version, is_new=False)
+    fallback = last_proven(servers, state, entries)
     note = partial(
         servers.journal.append,
         model,
         action=attempt.action if is_committed and attempt else action,
         version=version,
         previous=fallback.version,
+        digest=release.manifest.digest,
     )
-    known_reason = failure_reason(servers.triton, model, version)
+    known_reasons = failure_reasons(servers.replicas, model, version)
     try:
         if not is_committed:
             note(event=COMMITTING)
             with progress("commit") as describe:
-                commit(servers.repository, model, release.config)
+                commit(servers.repository, state, release.config, held=held)
                 describe(f"{model}/config.pbtxt names version {version}")
-        confirmation = _prove(servers, release, golden, seconds, known_reason, progress)
+        confirmation = _prove(servers, release, golden, held, seconds, progress, known_reasons)
     except BaseException as error:
         is_interrupt = isinstance(error, KeyboardInterrupt)
         with deferred_interrupts():
-            is_restored = _restore(servers, release, fallback, error, progress)
+            is_restored = _restore(servers, release, fallback, error, held, progress)
             note(
                 event=INTERRUPTED if is_interrupt else FAILED,
                 reason=str(error) or type(error).__name__,
             )
         if is_restored and not is_interrupt and fallback.version is not None:
-            _prove_fallback(servers, model, fallback.version, error, seconds, progress)
+            _prove_fallback(servers, model, fallback.version, error, held, seconds, progress)
         raise
     _note_confirmed(note, f"{model}/{version}")
-    return Served(confirmation=confirmation, previous=fallback.version, is_new=True)
-
-
-def _fallback(servers: Servers, state: RepositoryState, entries: list[JournalEntry]) -> Fallback:
-    """The version that is committed, unless the run that committed it died before proving it."""
-    attempt = open_attempt(entries)
-    if (
-        attempt is None
-        or attempt.version != state.version
-        or was_confirmed(entries, attempt.version)
-    ):
-        return Fallback(version=state.version, config=state.config)
-    if attempt.previous is None:
-        return Fallback(version=None, config=None)
-    proven, _golden = recorded_release(servers, state.model, attempt.previous)
-    return Fallback(version=attempt.previous, config=proven.config)
+    return Served(
+        release=release, confirmation=confirmation, previous=fallback.version, is_new=True
+    )
 
 
 def _prove(
     servers: Servers,
     release: Release,
     golden: Samples,
+    held: Held,
     seconds: float,
-    known_reason: str,
     progress: Progress,
+    known_reasons: tuple[str, ...] | None = None,
 ) -> Confirmation:
+    model, version = release.manifest.model, release.manifest.version
     with progress("load") as describe:
-        waited = await_ready(servers.triton, release, seconds=seconds, known_reason=known_reason)
-        describe(f"Triton serves {release.manifest.model}/{release.manifest.version}")
+        waited = await_ready(
+            servers.replicas,
+            release,
+            seconds=seconds,
+            known_reasons=known_reasons or ("",) * len(servers.replicas),
+            commit_again=partial(commit_again, servers, model, release.config, held),
+        )
+        describe(f"{_tritons(servers)} {model}/{version}")
     with progress("confirm") as describe:
-        confirmation = confirm(servers.triton, release, golden, seconds=seconds, waited=waited)
+        confirmation = confirm(servers.replicas, release, golden, seconds=seconds, waited=waited)
         latency = ", ".join(
             f"{protocol} {ms:.1f} ms" for protocol, ms in confirmation.latency_milliseconds.items()
         )
         describe(f"golden answers as expected: {latency}")
     return confirmation
+
+
+def commit_again(servers: Servers, model: str, config: str, held: Held) -> None:
+    """Give a server that has missed a commit a newer one to see; only if it still stands."""
+    state = read_state(servers.repository, model)
+    if state.config == config:
+        commit(servers.repository, state, config, held=held)
+
+
+def _tritons(servers: Servers) -> str:
+    count = len(servers.replicas)
+    return "Triton serves" if count == 1 else f"{count} Tritons serve"
 
 
 def _note_confirmed(note: partial[None], what: str) -> None:
@@ -177,23 +173,24 @@ def _restore(
     release: Release,
     fallback: Fallback,
     error: BaseException,
+    held: Held,
     progress: Progress,
 ) -> bool:
     """Write back what was proven before; False if there was nothing to write."""
     model = release.manifest.model
     try:
         with progress("restore") as describe:
-            config = read_state(servers.repository, model).config
-            if config == fallback.config:
+            state = read_state(servers.repository, model)
+            if state.config == fallback.config:
                 describe("nothing was committed")
                 return False
-            if config != release.config:
+            if state.config != release.config:
                 raise ConflictError("somebody else has committed another version meanwhile")
             if fallback.config is None:
-                _withdraw(servers, model)
+                withdraw(servers, model, held)
                 describe(f"{model} was not served before: it is taken away")
                 return True
-            commit(servers.repository, model, fallback.config)
+            commit(servers.repository, state, fallback.config, held=held)
             describe(f"{model}/config.pbtxt names version {fallback.version} again")
             return True
     except TritonpipeError as failure:
@@ -210,12 +207,13 @@ def _prove_fallback(
     model: str,
     version: int,
     error: BaseException,
+    held: Held,
     seconds: float,
     progress: Progress,
 ) -> None:
     try:
         release, golden = recorded_release(servers, model, version)
-        _prove(servers, release, golden, seconds, "", progress)
+        _prove(servers, release, golden, held, seconds, progress)
     except TritonpipeError as failure:
         raise ConfirmationError(
             f"{error}; version {version} is committed again, but the server does not yet prove "
@@ -224,16 +222,19 @@ def _prove_fallback(
         ) from error
 
 
-def _withdraw(servers: Servers, model: str) -> None:
+def withdraw(servers: Servers, model: str, held: Held) -> None:
     """Take away a model that must not be served.
 
     Without a config Triton does not begin to load it, but goes on serving what it has loaded until
     the last object is gone. Objects that vanish during a load can hang Triton's poll.
     """
+    known = known_keys(servers.repository, read_state(servers.repository, model))
+    held.require_held()
     withdraw_config(servers.repository, model)
     deadline = time.monotonic() + _WITHDRAW_SECONDS
-    while any(v.state == "LOADING" for v in servers.triton.versions(model).values()):
+    while any(is_loading(replica, model) for replica in servers.replicas):
         if time.monotonic() > deadline:
             raise UnavailableError(f"Triton has been loading {model} for {_WITHDRAW_SECONDS:.0f} s")
         time.sleep(0.1)
-    withdraw_files(servers.repository, model)
+    held.require_held()
+    withdraw_files(servers.repository, model, known=known)

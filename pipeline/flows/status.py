@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.errors import RequestError, TritonpipeError
-from pipeline.flows.journal import CONFIRMED, FAILED, ROLLBACK, JournalEntry
+from pipeline.flows.journal import CONFIRMED, FAILED, ROLLBACK, JournalEntry, attempts
 from pipeline.flows.publish import damage, read_state
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.manifest import Manifest
 from pipeline.model_config import check_name
 from pipeline.registries import Run
 from pipeline.settings import Settings
-from pipeline.triton import VersionState
+from pipeline.triton import TritonClient, VersionState
 
 _PROMOTE: Final = "not published: promote it"
 
@@ -24,10 +24,10 @@ class ModelStatus:
 
     Attributes:
         model: Triton model; the registered model's name for one that was never published.
-        registered_model: Its name in the registry.
+        registered_model: Its name in the registry; empty for one that was published by hand.
         wished: Version that the alias points at; None if it points nowhere.
         published: Version that the config in the store names; None if there is none.
-        served: Version that Triton answers with; None if it answers with none.
+        served: Version that Triton answers with, the first one of several; None if with none.
         digest: Digest of the published release; empty if there is none.
         state: ``ok``, or in words what differs.
     """
@@ -90,7 +90,7 @@ def status(settings: Settings, *, model: str | None = None) -> StatusReport:
         sources = _Sources(
             servers=servers,
             wishes=_wishes(servers, settings.alias, problems),
-            index=_index(servers, problems),
+            replicas=_replicas(servers, problems),
         )
         names = _published_models(servers)
         rows = [
@@ -146,12 +146,26 @@ def inspect(model: str, version: int | None, settings: Settings) -> Inspection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Replica:
+    """One server that answers; ``index`` is None where it is closed to us."""
+
+    client: TritonClient
+    index: dict[str, dict[int, VersionState]] | None
+
+    def served(self, model: str, published: int) -> int | None:
+        if self.index is None:
+            return published if self.client.is_ready(model, published) else None
+        versions = self.index.get(model, {})
+        return max((v for v, s in versions.items() if s.state == "READY"), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Sources:
     """What was asked once for all models; None where the answer is missing."""
 
     servers: Servers
     wishes: dict[str, int] | None
-    index: dict[str, dict[int, VersionState]] | None
+    replicas: list[_Replica]
 
 
 def _wishes(servers: Servers, alias: str, problems: list[str]) -> dict[str, int] | None:
@@ -163,13 +177,20 @@ def _wishes(servers: Servers, alias: str, problems: list[str]) -> dict[str, int]
     return {m.name: m.aliases[alias] for m in models if alias in m.aliases}
 
 
-def _index(servers: Servers, problems: list[str]) -> dict[str, dict[int, VersionState]] | None:
-    try:
-        servers.triton.require_live()
-        return servers.triton.all_versions()
-    except TritonpipeError as error:
-        problems.append(error.message)
-        return None
+def _replicas(servers: Servers, problems: list[str]) -> list[_Replica]:
+    live = []
+    for client in servers.replicas:
+        try:
+            client.require_live()
+        except TritonpipeError as error:
+            problems.append(error.message)
+            continue
+        try:
+            index = client.all_versions()
+        except TritonpipeError:
+            index = None
+        live.append(_Replica(client=client, index=index))
+    return live
 
 
 def _run(servers: Servers, run_id: str | None, problems: list[str]) -> Run | None:
@@ -198,8 +219,8 @@ def _published_status(sources: _Sources, model: str, problems: list[str]) -> Mod
     except TritonpipeError as error:
         problems.append(error.message)
         unreadable = "unknown: what is published cannot be read"
-    versions = (sources.index or {}).get(model, {}) if published else {}
-    served = max((v for v, s in versions.items() if s.state == "READY"), default=None)
+    serving = {r.client.http_address: r.served(model, published or 0) for r in sources.replicas}
+    served = next(iter(serving.values()), None) if published else None
     wished = (sources.wishes or {}).get(registered)
     return ModelStatus(
         model=model,
@@ -208,7 +229,9 @@ def _published_status(sources: _Sources, model: str, problems: list[str]) -> Mod
         published=published,
         served=served,
         digest=digest,
-        state=unreadable or _state(sources, wished, published, served, events),
+        state=unreadable
+        or _disagreement(serving)
+        or _state(sources, wished, published, served, events, by_hand=not registered),
     )
 
 
@@ -230,15 +253,19 @@ def _state(
     published: int | None,
     served: int | None,
     events: list[JournalEntry],
+    *,
+    by_hand: bool,
 ) -> str:
     if published is None:
         return "not published, not wished by the alias" if wished is None else _PROMOTE
-    if sources.index is None:
+    if not sources.replicas:
         return "published; Triton does not answer"
     if served is None:
         return "published, not served: see the server's log"
     if served != published:
         return f"Triton still serves {served}"
+    if by_hand:
+        return "ok, published by hand"
     if sources.wishes is None:
         return "served; the registry does not answer"
     if wished is None:
@@ -246,8 +273,14 @@ def _state(
     return "ok" if wished == published else _difference(wished, events)
 
 
+def _disagreement(serving: dict[str, int | None]) -> str:
+    if len(set(serving.values())) < 2:
+        return ""
+    return "the servers differ: " + ", ".join(f"{a} serves {v}" for a, v in serving.items())
+
+
 def _difference(wished: int, events: list[JournalEntry]) -> str:
-    last = events[-1] if events else None
+    last = next(reversed(attempts(events)), None)
     if last and last.action == ROLLBACK and last.event == CONFIRMED and last.previous == wished:
         return f"rolled back from version {wished}, which the alias still wishes"
     if last and last.event == FAILED and last.version == wished:

@@ -9,17 +9,20 @@ this is for laws about *every* interleaving, of which the real servers show only
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from obstore.store import MemoryStore
 
-from pipeline.errors import UnavailableError
-from pipeline.model_config import CONFIG_NAME, served_version
+from pipeline.ensembles import steps_of
+from pipeline.errors import ConflictError, UnavailableError
+from pipeline.locks import still_held_by
+from pipeline.model_config import CONFIG_NAME, served_versions
 from pipeline.samples import Array
-from pipeline.stores import StoredObject
+from pipeline.stores import StoredBytes, StoredObject
 from pipeline.stores.objects import ObjectStore
 from pipeline.triton import Answer, VersionState
 
@@ -86,10 +89,11 @@ class SimulatedStore(ObjectStore):
         self.writes: list[str] = []
         self._stamps: dict[str, int] = {}
 
-    def get(self, key: str) -> bytes | None:
+    def read(self, key: str) -> StoredBytes | None:
         """As in the parent; a step."""
         self.world.step()
-        return super().get(key)
+        found = super().read(key)
+        return None if found is None else replace(found, stored=self._stamped(found.stored))
 
     def head(self, key: str) -> StoredObject | None:
         """As in the parent; a step."""
@@ -100,15 +104,28 @@ class SimulatedStore(ObjectStore):
     def put(self, key: str, data: bytes | Path) -> None:
         """As in the parent; a step that takes a tenth of a second."""
         self.world.step()
-        self.writes.append(key)
-        super().put(key, data)
-        self.world.sleep(0.1)
-        self._stamps[key] = int(self.world.now)
+        super().put(key, data if isinstance(data, bytes) else data.read_bytes())
+        self._written(key, done=True)
+
+    def put_file(self, key: str, path: Path, sent: Callable[[int], None]) -> None:
+        """Like :meth:`put`."""
+        self.put(key, path)
+        sent(path.stat().st_size)
+
+    def download(self, key: str, path: Path) -> None:
+        """As in the parent; a step."""
+        self.world.step()
+        super().download(key, path)
 
     def create(self, key: str, data: bytes) -> bool:
         """As in the parent; a step."""
-        self._stamps.setdefault(key, int(self.world.now))
-        return super().create(key, data)
+        self.world.step()
+        return self._written(key, done=super().create(key, data))
+
+    def replace(self, key: str, data: bytes, *, etag: str) -> bool:
+        """As in the parent; a step."""
+        self.world.step()
+        return self._written(key, done=super().replace(key, data, etag=etag))
 
     def list_folder(self, folder: str) -> list[StoredObject]:
         """As in the parent; a step."""
@@ -122,10 +139,51 @@ class SimulatedStore(ObjectStore):
 
     def snapshot(self) -> dict[str, bytes | None]:
         """All objects and their bytes; no step."""
-        return {o.key: ObjectStore.get(self, o.key) for o in ObjectStore.list_folder(self, "")}
+        found = {o.key: ObjectStore.read(self, o.key) for o in ObjectStore.list_folder(self, "")}
+        return {key: None if read is None else read.data for key, read in found.items()}
+
+    def _written(self, key: str, *, done: bool) -> bool:
+        if done:
+            self.writes.append(key)
+            self.world.sleep(0.1)
+            self._stamps[key] = int(self.world.now)
+        return done
 
     def _stamped(self, stored: StoredObject) -> StoredObject:
-        return replace(stored, last_modified=datetime.fromtimestamp(self._stamps[stored.key], UTC))
+        # Another thread may see an object before its writer has stamped it.
+        stamp = self._stamps.get(stored.key, int(self.world.now))
+        return replace(stored, last_modified=datetime.fromtimestamp(stamp, UTC))
+
+
+class SimulatedLocks:
+    """Locks within one process; whoever would have to wait is refused at once.
+
+    Attributes:
+        lost: Set it to make every lock that is held look lost.
+    """
+
+    def __init__(self) -> None:
+        self.lost = False
+        self._taken: set[str] = set()
+
+    @contextmanager
+    def hold(
+        self, model: str, *, seconds: float, tell: Callable[[str], None]
+    ) -> Iterator[SimulatedLocks]:
+        """Hold the lock of a model while the body runs."""
+        if model in self._taken:
+            tell("waiting for another publisher")
+            raise ConflictError(still_held_by(model, "another publisher", seconds))
+        self._taken.add(model)
+        try:
+            yield self
+        finally:
+            self._taken.discard(model)
+
+    def require_held(self) -> None:
+        """Return unless :attr:`lost` is set."""
+        if self.lost:
+            raise ConflictError("the lock was lost")
 
 
 class SimulatedTriton:
@@ -138,13 +196,18 @@ class SimulatedTriton:
     def __init__(self, world: World, store: SimulatedStore, answers: Mapping[int, Array]) -> None:
         self.world = world
         self._store = store
+        self.http_address = "simulated"
         self.answers = dict(answers)
 
-    def served(self, model: str) -> int | None:
-        """The version that clients get; no step."""
+    def ready(self, model: str) -> tuple[int, ...]:
+        """The versions that can answer; no step."""
         config = self._store.snapshot().get(f"{model}/{CONFIG_NAME}")
-        version = None if config is None else served_version(config.decode())
-        return version if version in self.answers else None
+        named = () if config is None else served_versions(config.decode())
+        return tuple(version for version in named if version in self.answers)
+
+    def served(self, model: str) -> int | None:
+        """The version that clients get who name none; no step."""
+        return max(self.ready(model), default=None)
 
     def require_live(self) -> None:
         """A step."""
@@ -156,18 +219,39 @@ class SimulatedTriton:
             self.world.step()
         except UnavailableError:
             return False
-        return self.served(model) == version
+        return version in self.ready(model)
 
     def versions(self, model: str) -> dict[int, VersionState]:
         """The index; a step."""
         self.world.step()
-        version = self.served(model)
-        return {} if version is None else {version: VersionState(state="READY", reason="")}
+        return {v: VersionState(state="READY", reason="") for v in self.ready(model)}
 
-    def infer(self, protocol: str, model: str, _inputs: Mapping[str, Array]) -> Answer:
-        """The answer of the served version; a step."""
+    def all_versions(self) -> dict[str, dict[int, VersionState]]:
+        """The index of all models; a step."""
         self.world.step()
-        version = self.served(model)
-        if version is None:
+        models = {key.partition("/")[0] for key in self._store.snapshot() if "/" in key}
+        state = VersionState(state="READY", reason="")
+        ready = {model: self.ready(model) for model in models}
+        return {model: dict.fromkeys(found, state) for model, found in ready.items() if found}
+
+    def steps(self, model: str) -> tuple[tuple[str, int], ...]:
+        """The steps of an ensemble, as its config in the store says; a step."""
+        self.world.step()
+        config = self._store.snapshot().get(f"{model}/{CONFIG_NAME}")
+        found = () if config is None else steps_of(config.decode())
+        return tuple((each.model, each.version) for each in found)
+
+    def infer(
+        self,
+        protocol: str,
+        model: str,
+        _inputs: Mapping[str, Array],
+        *,
+        version: int | None = None,
+    ) -> Answer:
+        """The answer of one version, by default of the newest; a step."""
+        self.world.step()
+        answering = self.served(model) if version is None else version
+        if answering is None or answering not in self.ready(model):
             raise UnavailableError(f"{model} is not served over {protocol}")
-        return Answer(version=version, outputs={"y": self.answers[version]}, milliseconds=1.0)
+        return Answer(version=answering, outputs={"y": self.answers[answering]}, milliseconds=1.0)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.flows.servers import Servers, open_servers
+from pipeline.settings import Settings, load_settings
 from pipeline.stack import Stack
 from pipeline.stack.leftovers import shared_memory_prefix
 from pipeline.stack.ports import Ports, is_free
@@ -42,6 +50,84 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             yield stack
         finally:
             down_without_a_trace(stack)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def command() -> list[str]:
+    return [sys.executable, "-P", "-m", "pipeline"]
+
+
+@pytest.fixture
+def tritonpipe(stack: object, command: list[str]) -> Callable[..., Done]:
+    """Run the command line with some variables changed; None removes one."""
+
+    def run(*arguments: object, **changes: str | None) -> Done:
+        environment = {k: v for k, v in (os.environ | changes).items() if v is not None}
+        done = subprocess.run(
+            [*command, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=200,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Done(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def settings(stack: object) -> Settings:
+    return load_settings()
+
+
+@pytest.fixture
+def servers(settings: Settings) -> Iterator[Servers]:
+    with open_servers(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def remove_models(servers: Servers) -> Callable[[str], None]:
+    """Take away all models whose names begin alike, when no load of them runs.
+
+    Every entry makes each of Triton's polls longer, and the other tests with it.
+    """
+
+    def remove(prefix: str) -> None:
+        keys = [o.key for o in servers.repository.list_folder("") if o.key.startswith(prefix)]
+        servers.repository.delete([key for key in keys if key.endswith("/config.pbtxt")])
+        while any(
+            state.state == "LOADING"
+            for model, versions in servers.replicas[0].all_versions().items()
+            for state in versions.values()
+            if model.startswith(prefix)
+        ):
+            time.sleep(0.2)
+        servers.repository.delete(keys)
+
+    return remove
+
+
+@pytest.fixture
+def name(remove_models: Callable[[str], None]) -> Iterator[str]:
+    """A name that no other test uses; what is published under it goes away with the test."""
+    name = f"t-{uuid.uuid4().hex[:10]}"
+    yield name
+    remove_models(name)
 
 
 @pytest.fixture

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import subprocess
-import sys
-import time
-import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,73 +16,15 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.flows.servers import Servers, open_servers
+from pipeline.flows.servers import open_servers
 from pipeline.settings import Settings, load_settings
 
 ROWS = np.array([[0.1, 0.2, 0.3], [1.0, -1.0, 2.0], [5.0, 0.0, -3.0]], dtype=np.float32)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """A command that ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture(scope="session")
-def command() -> list[str]:
-    return [sys.executable, "-P", "-m", "pipeline"]
-
-
-@pytest.fixture
-def tritonpipe(stack: object, command: list[str]) -> Callable[..., Done]:
-    """Run the command line with some variables changed; None removes one."""
-
-    def run(*arguments: str, **changes: str | None) -> Done:
-        environment = {k: v for k, v in (os.environ | changes).items() if v is not None}
-        done = subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, env=environment, timeout=200
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Done(code=done.returncode, out=done.stdout, err=done.stderr)
-
-    return run
-
-
-@pytest.fixture
-def settings(stack: object) -> Settings:
-    return load_settings()
-
-
-@pytest.fixture
-def servers(settings: Settings) -> Iterator[Servers]:
-    with open_servers(settings) as opened:
-        yield opened
-
-
 @pytest.fixture
 def registry(stack: object) -> MlflowClient:
     return MlflowClient()
-
-
-@pytest.fixture
-def name(servers: Servers) -> Iterator[str]:
-    """A name that no other test uses; what is published under it goes away with the test.
-
-    Every entry makes each of Triton's polls longer, and the other tests with it.
-    """
-    name = f"t-{uuid.uuid4().hex[:10]}"
-    yield name
-    servers.repository.delete([f"{name}/config.pbtxt"])
-    while any(v.state == "LOADING" for v in servers.triton.versions(name).values()):
-        time.sleep(0.2)
-    servers.repository.delete([o.key for o in servers.repository.list_folder(name)])
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +75,7 @@ class ServedModel:
     def assert_still_served(self) -> None:
         with open_servers(self.settings) as servers:
             for protocol in ("grpc", "http"):
-                answer = servers.triton.infer(protocol, self.name, {"X": ROWS})
+                answer = servers.replicas[0].infer(protocol, self.name, {"X": ROWS})
                 assert answer.version == 1
                 probabilities = self.model.predict_proba(ROWS)
                 np.testing.assert_allclose(

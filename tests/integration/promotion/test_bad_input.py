@@ -197,8 +197,8 @@ def test_bytes_that_change_on_the_way_are_refused_by_the_server_and_the_old_vers
     promote(PromotionRequest(model=name, version=1), settings)
     real_upload = publish.upload
 
-    def damaging_upload(store: Any, entry: Any, plan: Any) -> None:
-        real_upload(store, entry, plan)
+    def damaging_upload(store: Any, entry: Any, plan: Any, **options: Any) -> None:
+        real_upload(store, entry, plan, **options)
         key = f"{name}/2/model.onnx"
         data = bytearray(store.get(key))
         data[-1] ^= 1
@@ -208,14 +208,14 @@ def test_bytes_that_change_on_the_way_are_refused_by_the_server_and_the_old_vers
         patch.setattr(release, "upload", damaging_upload)
         with pytest.raises(ConfirmationError, match=r"refused to load.*model\.onnx has SHA-256"):
             promote(PromotionRequest(model=name, version=2), settings)
-    answer = servers.triton.infer("grpc", name, {"X": rows})
+    answer = servers.replicas[0].infer("grpc", name, {"X": rows})
     assert answer.version == 1
     np.testing.assert_allclose(
         answer.outputs["probabilities"], first.predict_proba(rows), 1e-3, 1e-5
     )
     assert [e.event for e in servers.journal.entries(name)][-2:] == ["committing", "failed"]
     promote(PromotionRequest(model=name, version=2), settings)
-    assert servers.triton.infer("http", name, {"X": rows}).version == 2
+    assert servers.replicas[0].infer("http", name, {"X": rows}).version == 2
 
 
 def test_a_server_that_answers_otherwise_is_found_and_a_new_model_taken_back(
@@ -237,7 +237,7 @@ def test_a_server_that_answers_otherwise_is_found_and_a_new_model_taken_back(
         promote(PromotionRequest(model=name, version=1), settings)
     assert servers.repository.list_folder(name) == []
     deadline = time.monotonic() + 20
-    while servers.triton.is_ready(name, 1):
+    while servers.replicas[0].is_ready(name, 1):
         assert time.monotonic() < deadline, "a refused model goes on answering"
         time.sleep(0.2)
 

@@ -76,11 +76,11 @@ def test_interrupted_after_a_stage(
         assert "interrupted" in rest
     expected = version if stage in AFTER_PROOF else version - 1
     deadline = time.monotonic() + 20
-    while servers.triton.infer("grpc", name, {"X": rows}).version != expected:
+    while servers.replicas[0].infer("grpc", name, {"X": rows}).version != expected:
         assert time.monotonic() < deadline, "the interrupted version is served"
         time.sleep(0.1)
     promote(PromotionRequest(model=name, version=version), settings)
-    assert servers.triton.infer("grpc", name, {"X": rows}).version == version
+    assert servers.replicas[0].infer("grpc", name, {"X": rows}).version == version
 
 
 def orphaned_workers() -> list[int]:

@@ -85,7 +85,7 @@ def test_a_second_version_a_rollback_and_the_way_back(
         register(name, model)
 
     def assert_served(version: int) -> None:
-        answer = servers.triton.infer("grpc", name, {"X": rows})
+        answer = servers.replicas[0].infer("grpc", name, {"X": rows})
         assert answer.version == version
         expected = models[version].predict_proba(rows)
         np.testing.assert_allclose(answer.outputs["probabilities"], expected, 1e-3, 1e-5)
@@ -106,7 +106,7 @@ def test_a_second_version_a_rollback_and_the_way_back(
     assert unknown.code == 3
     assert "it has 1, 2" in unknown.err
     plan = tritonpipe("rollback", name, "--dry-run", "--json")
-    assert plan.data == {"model": name, "version": 1, "previous": 2}
+    assert plan.data == {"model": name, "version": 1, "previous": 2, "together": []}
     assert_served(2)
     back = tritonpipe("rollback", name, "--json")
     assert back.code == 0, back.err
@@ -154,7 +154,11 @@ def test_a_dry_run_changes_nothing(
     done = tritonpipe("promote", f"{name}/1", "--dry-run", "--json")
     assert done.code == 0, done.err
     assert done.data["commit"]
-    assert {u["path"] for u in done.data["uploads"]} == {"model.onnx", "warmup-0.bin"}
+    assert [u["path"] for u in done.data["uploads"]] == [
+        "model.onnx",
+        "warmup-0.bin",
+        "manifest.json",
+    ]
     assert listing(servers, name) == {}
     assert servers.journal.entries(name) == []
     assert registry.get_model_version(name, "1").tags == {}
@@ -178,7 +182,7 @@ def test_an_onnx_model_with_external_data_is_served(
     keys = [k for k in listing(servers, name) if "/1/" in k and "warmup" not in k]
     assert len(keys) == 3, "graph, external data and manifest"
     x = np.ones((2, 64), dtype=np.float32)
-    answer = servers.triton.infer("http", name, {"x": x})
+    answer = servers.replicas[0].infer("http", name, {"x": x})
     np.testing.assert_allclose(answer.outputs["y"], x @ weights, rtol=1e-4)
     assert result.confirmation.version == 1
 
@@ -215,7 +219,7 @@ def test_a_name_of_its_own_and_no_other_model_under_it(
         taken = tritonpipe("promote", f"{name}-other/{version}", "--name", name)
         assert taken.code == 9
         assert f"serves '{name} with spaces'" in taken.err
-    assert servers.triton.is_ready(name, 1)
+    assert servers.replicas[0].is_ready(name, 1)
 
 
 def test_everything_is_served_again_after_a_restart_of_triton(

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.flows import confirm, publish, release, serve
+from pipeline.flows import commit, confirm, release, serve, switch
 from pipeline.testing.simulated import SimulatedStore, World
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    for module in (publish, confirm, serve, release):
+    for module in (commit, confirm, serve, release, switch):
         monkeypatch.setattr(module, "time", world)
     return world
 

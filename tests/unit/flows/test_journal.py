@@ -4,7 +4,14 @@ import pytest
 from obstore.store import MemoryStore
 
 from pipeline.errors import ConflictError
-from pipeline.flows.journal import Journal, JournalEntry, served_history, was_confirmed
+from pipeline.flows.journal import (
+    Journal,
+    JournalEntry,
+    open_attempt,
+    served_history,
+    was_collected,
+    was_confirmed,
+)
 from pipeline.stores.objects import ObjectStore
 
 
@@ -83,3 +90,64 @@ def test_a_damaged_record_is_an_error_that_names_it(journal: Journal) -> None:
         journal.release("m", 3)
     assert journal.release("m", 4) is None
     assert journal.golden("m", 4) is None
+
+
+CARED = ["gc 1 collected", "fsck 2 repaired"]
+
+
+@pytest.mark.parametrize("committed", [1, 2, 3, None])
+@pytest.mark.parametrize(
+    "events",
+    [
+        ["promote 1 confirmed", "promote 2 committing 1", "promote 2 confirmed"],
+        ["promote 1 confirmed", "promote 2 committing 1"],
+        ["promote 1 confirmed", "promote 2 committing 1", "promote 3 committing 2",
+         "promote 3 confirmed", "rollback 2 committing 3", "rollback 2 failed"],
+        ["promote 1 committing", "promote 1 failed"],
+    ],
+)  # fmt: skip
+def test_care_for_the_store_anywhere_changes_nothing_of_what_was_served(
+    events: list[str], committed: int | None
+) -> None:
+    attempts = [event(text) for text in events]
+    for place in range(len(events) + 1):
+        mixed = [event(text) for text in [*events[:place], *CARED, *events[place:]]]
+        assert served_history(mixed, committed) == served_history(attempts, committed)
+        assert open_attempt(mixed) == open_attempt(attempts)
+
+
+def test_a_collected_version_is_as_if_never_confirmed_until_it_is_again() -> None:
+    events = [event("promote 1 committing"), event("promote 1 confirmed"), event("gc 1 collected")]
+    assert not was_confirmed(events, 1)
+    assert was_collected(events, 1)
+    again = [*events, event("promote 1 committing")]
+    assert not was_confirmed(again, 1)
+    assert not was_collected(again, 1)
+    proven = [*again, event("promote 1 confirmed")]
+    assert was_confirmed(proven, 1)
+    assert not was_collected(proven, 1)
+
+
+def test_entries_of_older_writers_are_read(journal: Journal) -> None:
+    journal._store.put(
+        "m/journal/00000001.json",
+        b'{"action": "promote", "event": "confirmed", "version": 1, "previous": null, '
+        b'"at": "2026-01-01T00:00:00.000+00:00", "by": "a@b", "reason": ""}',
+    )
+    (entry,) = journal.entries("m")
+    assert (entry.version, entry.digest) == (1, "")
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"version": "1"}'])
+def test_a_damaged_entry_is_an_error_that_names_it_and_the_others_can_be_read(
+    journal: Journal, data: bytes
+) -> None:
+    journal.append("m", action="promote", event="confirmed", version=1, previous=None)
+    journal._store.put("m/journal/00000002.json", data)
+    journal._store.put("m/journal/notes.txt", b"not an entry")
+    with pytest.raises(ConflictError, match=r"journal of m is damaged: .*00000002\.json"):
+        journal.entries("m")
+    entries, damage = journal.readable_entries("m")
+    assert ([e.version for e in entries], len(damage)) == ([1], 1)
+    journal.append("m", action="promote", event="confirmed", version=3, previous=None)
+    assert journal.entry_numbers("m") == [1, 2, 3]

@@ -8,18 +8,13 @@ import pytest
 
 from pipeline.artifacts import RepositoryEntry
 from pipeline.errors import ConflictError, UnavailableError
-from pipeline.flows.publish import (
-    commit,
-    damage,
-    plan_publication,
-    read_state,
-    upload,
-    withdraw_config,
-    withdraw_files,
-)
+from pipeline.flows.commit import commit, withdraw_config, withdraw_files
+from pipeline.flows.publish import damage, known_keys, plan_publication, read_state, upload
 from pipeline.manifest import Lineage, Manifest, digest_folder
+from pipeline.stores import transfer
 from pipeline.stores.objects import ObjectStore
-from pipeline.testing.simulated import Fault, Killed, SimulatedStore, World
+from pipeline.testing.lagging_store import LaggingStore
+from pipeline.testing.simulated import Fault, Killed, SimulatedLocks, SimulatedStore, World
 
 
 def entry_of(
@@ -50,8 +45,8 @@ def entry_of(
 
 def publish_all(store: ObjectStore, entry: RepositoryEntry) -> None:
     plan = plan_publication(store, read_state(store, entry.manifest.model), entry)
-    upload(store, entry, plan)
-    commit(store, entry.manifest.model, entry.config)
+    upload(store, entry, plan, held=SimulatedLocks())
+    commit(store, read_state(store, entry.manifest.model), entry.config, held=SimulatedLocks())
 
 
 def test_the_config_is_last_and_the_manifest_before_it(
@@ -80,7 +75,7 @@ def test_publishing_twice_is_publishing_once(store: SimulatedStore, tmp_path: Pa
     store.writes.clear()
     plan = plan_publication(store, read_state(store, "m"), entry)
     assert plan.is_empty
-    upload(store, entry, plan)
+    upload(store, entry, plan, held=SimulatedLocks())
     assert store.writes == [], "a write into the served folder would reload the version"
 
 
@@ -106,7 +101,7 @@ def test_broken_anywhere_in_the_upload_nothing_served_changes_and_the_next_run_f
     plan = plan_publication(store, read_state(store, "m"), entry)
     world.break_at(step, fault)
     with contextlib.suppress(UnavailableError, Killed):
-        upload(store, entry, plan)
+        upload(store, entry, plan, held=SimulatedLocks())
     world.break_at(0, None)
     assert store.get("m/config.pbtxt") == served
     publish_all(store, entry)
@@ -151,6 +146,21 @@ def test_a_store_that_loses_bytes_is_noticed_before_the_commit(
     with pytest.raises(ConflictError, match=r"model\.onnx has 0 bytes"):
         publish_all(store, entry_of(tmp_path, 1))
     assert store.get("m/config.pbtxt") is None
+    assert store.get("m/1/manifest.json") is None
+
+
+def test_a_store_that_alters_bytes_is_noticed_before_the_commit(
+    world: World, tmp_path: Path
+) -> None:
+    class AlteringStore(SimulatedStore):
+        def put(self, key: str, data: bytes | Path) -> None:
+            super().put(key, b"grapf" if key.endswith("model.onnx") else data)
+
+    store = AlteringStore(world)
+    with pytest.raises(ConflictError, match=r"m/1/model\.onnx has other bytes than were sent"):
+        publish_all(store, entry_of(tmp_path, 1, b"graph"))
+    assert store.get("m/config.pbtxt") is None
+    assert store.get("m/1/manifest.json") is None
 
 
 @pytest.mark.parametrize("offset", [-3600.0, -0.5, 0.0, 0.5, 3600.0])
@@ -164,8 +174,9 @@ def test_the_commit_is_newer_by_a_second_whatever_the_clocks_say(
     monkeypatch.setattr(world, "time", lambda: world.now + offset)
     for version in (1, 2, 1):
         entry = entry_of(tmp_path / str(len(store.writes)), version)
-        upload(store, entry, plan_publication(store, read_state(store, "m"), entry))
-        commit(store, "m", entry.config)
+        plan = plan_publication(store, read_state(store, "m"), entry)
+        upload(store, entry, plan, held=SimulatedLocks())
+        commit(store, read_state(store, "m"), entry.config, held=SimulatedLocks())
         objects = {o.key: o.last_modified for o in store.list_folder("m")}
         committed = objects.pop("m/config.pbtxt")
         assert committed > max(objects.values())
@@ -176,11 +187,81 @@ def test_two_commits_are_never_in_one_second(
 ) -> None:
     publish_all(store, entry_of(tmp_path, 1))
     first = store.head("m/config.pbtxt")
-    commit(store, "m", entry_of(tmp_path, 2).config)
+    commit(store, read_state(store, "m"), entry_of(tmp_path, 2).config, held=SimulatedLocks())
     second = store.head("m/config.pbtxt")
     assert first is not None
     assert second is not None
     assert second.last_modified > first.last_modified
+
+
+def test_of_two_commits_planned_on_the_same_state_one_is_refused(
+    store: SimulatedStore, tmp_path: Path
+) -> None:
+    publish_all(store, entry_of(tmp_path, 1))
+    planned = read_state(store, "m")
+    commit(store, planned, entry_of(tmp_path, 2).config, held=SimulatedLocks())
+    with pytest.raises(ConflictError, match="somebody else has committed"):
+        commit(store, planned, entry_of(tmp_path, 3).config, held=SimulatedLocks())
+    assert read_state(store, "m").version == 2
+
+
+def test_the_store_itself_refuses_what_slips_in_between(
+    store: SimulatedStore, tmp_path: Path, world: World
+) -> None:
+    publish_all(store, entry_of(tmp_path, 1))
+    planned, theirs = read_state(store, "m"), entry_of(tmp_path, 2).config.encode()
+
+    class Between(SimulatedLocks):
+        def require_held(self) -> None:
+            ObjectStore.put(store, "m/config.pbtxt", theirs)
+
+    with pytest.raises(ConflictError, match="somebody else has committed"):
+        commit(store, planned, entry_of(tmp_path, 3).config, held=Between())
+    assert read_state(store, "m").version == 2
+
+
+def test_without_the_lock_nothing_is_committed(store: SimulatedStore, tmp_path: Path) -> None:
+    publish_all(store, entry_of(tmp_path, 1))
+    lost = SimulatedLocks()
+    lost.lost = True
+    before = list(store.writes)
+    with pytest.raises(ConflictError, match="the lock was lost"):
+        commit(store, read_state(store, "m"), entry_of(tmp_path, 2).config, held=lost)
+    assert store.writes == before
+
+
+class LostAfter(SimulatedLocks):
+    """A lock that can be asked so many times before it is lost."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def require_held(self) -> None:
+        self.times -= 1
+        self.lost = self.times < 0
+        super().require_held()
+
+
+def test_whoever_lost_the_lock_writes_nothing_into_what_another_may_have_published(
+    store: SimulatedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_LANES", ((0, 1),))
+    publish_all(store, entry_of(tmp_path, 1))
+    store.put("m/2/old.data", b"left behind")
+    entry = entry_of(tmp_path, 2, b"other")
+    (entry.folder / "manifest.json.sig").write_bytes(b"signature")
+    plan = plan_publication(store, read_state(store, "m"), entry)
+    store.writes.clear()
+    sent = ["m/2/model.onnx", "m/2/warmup-0.bin", "m/2/manifest.json"]
+    # Asked for the deletes, two files, the marker (which is there), the manifest, the signature.
+    for times, count in enumerate((0, 0, 1, 2, 2, 3)):
+        with pytest.raises(ConflictError, match="the lock was lost"):
+            upload(store, entry, plan, held=LostAfter(times))
+        assert (store.get("m/2/old.data") is None) == (times > 0)
+        assert store.writes == sent[:count]
+        store.writes.clear()
+    upload(store, entry, plan, held=LostAfter(6))
 
 
 def test_a_clock_that_stands_still_is_an_error_not_a_lost_commit(
@@ -208,3 +289,51 @@ def test_damage_is_found_in_one_listing(store: SimulatedStore, tmp_path: Path, k
     store.put(key, b"other bytes, another size")
     [problem] = damage(store, entry.manifest)
     assert key in problem
+
+
+@pytest.mark.parametrize("lag", [0.0, 2.0, 60.0])
+def test_a_listing_that_is_late_neither_hides_nor_shows_a_config(
+    world: World, tmp_path: Path, lag: float
+) -> None:
+    store = LaggingStore(world, lag)
+    for version in (1, 2):
+        config = entry_of(tmp_path, version).config
+        commit(store, read_state(store, "m"), config, held=SimulatedLocks())
+        state = read_state(store, "m")
+        assert state.version == version
+        assert state.objects["m/config.pbtxt"] == store.head("m/config.pbtxt")
+    world.sleep(120)
+    withdraw_config(store, "m")
+    assert read_state(store, "m").version is None
+    assert "m/config.pbtxt" not in read_state(store, "m").objects
+
+
+def test_of_a_model_that_is_taken_away_nothing_stays_whatever_is_listed(
+    world: World, tmp_path: Path
+) -> None:
+    store = LaggingStore(world)
+    publish_all(store, entry_of(tmp_path, 1))
+    store.lag = 60.0
+    known = known_keys(store, read_state(store, "m"))
+    withdraw_config(store, "m")
+    withdraw_files(store, "m", known=known)
+    assert store.snapshot() == {}
+
+
+@pytest.mark.parametrize("lag", [2.0, 60.0])
+def test_what_is_not_listed_yet_is_found_by_its_key(
+    world: World, tmp_path: Path, lag: float
+) -> None:
+    store = LaggingStore(world)
+    store.put("m/1/old.data", b"left behind")
+    store.put("m/1/model.onnx", b"half")
+    store.lag = lag
+    world.sleep(120)
+    entry = entry_of(tmp_path, 1)
+    publish_all(store, entry)
+    assert damage(store, entry.manifest) == []
+    assert store.get("m/1/old.data") is None
+    store.delete(["m/1/model.onnx"])
+    world.sleep(120)
+    [problem] = damage(store, entry.manifest)
+    assert "m/1/model.onnx has no bytes" in problem

@@ -20,9 +20,16 @@ from pipeline.flows.serve import serve
 from pipeline.flows.servers import Servers
 from pipeline.manifest import FileDigest, Lineage, Manifest
 from pipeline.samples import Samples
-from pipeline.testing.simulated import Fault, Killed, SimulatedStore, SimulatedTriton, World
+from pipeline.testing.simulated import (
+    Fault,
+    Killed,
+    SimulatedLocks,
+    SimulatedStore,
+    SimulatedTriton,
+    World,
+)
 
-STEPS = 25
+STEPS = 28
 """More than a promotion has; the last ones break nothing, which is a case, too."""
 
 
@@ -38,12 +45,14 @@ class Scene:
     def __post_init__(self) -> None:
         answers = {v: np.full((1, 1), float(v), dtype=np.float32) for v in (1, 2, 3)}
         self.triton = SimulatedTriton(self.world, self.store, answers)
+        self.locks = SimulatedLocks()
         self.journal = Journal(SimulatedStore(self.world))
         self.servers = Servers(
             registry=cast("Any", None),
             repository=self.store,
             journal=self.journal,
-            triton=cast("Any", self.triton),
+            replicas=cast("Any", (self.triton,)),
+            locks=self.locks,
         )
         for version, answer in answers.items():
             self.publish(version, answer)
@@ -80,7 +89,15 @@ class Scene:
 
     def serve(self, version: int, action: str = PROMOTE) -> None:
         release, golden = self.releases[version]
-        serve(self.servers, release, golden, action=action, seconds=10, progress=silent)
+        serve(
+            self.servers,
+            release,
+            golden,
+            held=self.locks,
+            action=action,
+            seconds=10,
+            progress=silent,
+        )
 
     def serve_broken(self, version: int, step: int, fault: Fault) -> str:
         """Serve with a fault; gives how it ended."""
@@ -199,9 +216,9 @@ def test_a_version_of_somebody_else_is_left_alone(scene: Scene) -> None:
     scene.triton.answers.pop(2)
     real_infer = scene.triton.infer
 
-    def other_commits(protocol: str, model: str, inputs: Any) -> Any:
+    def other_commits(protocol: str, model: str, inputs: Any, **named: Any) -> Any:
         scene.store.put("m/config.pbtxt", scene.releases[3][0].config.encode())
-        return real_infer(protocol, model, inputs)
+        return real_infer(protocol, model, inputs, **named)
 
     scene.triton.answers[2] = np.zeros((1, 1), np.float32)
     scene.triton.infer = other_commits  # type: ignore[method-assign,assignment]
@@ -221,3 +238,14 @@ def test_a_refusal_is_written_down_even_if_the_old_version_does_not_prove_itself
         scene.serve(2)
     assert read_state(scene.store, "m").version == 1
     assert scene.journal.entries("m")[-1].event == "failed"
+
+
+def test_a_config_that_is_gone_does_not_make_a_proven_model_a_new_one(scene: Scene) -> None:
+    scene.serve(1)
+    scene.serve(2)
+    scene.store.delete(["m/config.pbtxt"])
+    scene.triton.answers[3] = np.full((1, 1), -1.0, np.float32)
+    with pytest.raises(ConfirmationError):
+        scene.serve(3)
+    assert scene.served == 2
+    assert scene.store.get("m/1/manifest.json") is not None

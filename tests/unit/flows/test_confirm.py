@@ -1,0 +1,72 @@
+"""Waiting for a version: what is asked how often, and what is said when it was in vain."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from pipeline.errors import ConfirmationError
+from pipeline.flows.confirm import await_ready
+from pipeline.testing.simulated import SimulatedStore, World
+from pipeline.testing.simulated_repository import SimulatedRepository
+from pipeline.triton import VersionState
+
+LOADING = VersionState(state="LOADING", reason="")
+READY = VersionState(state="READY", reason="")
+
+
+class BusyTriton:
+    """Serves version 1 of the model ``m`` from one moment on, and is settled from another."""
+
+    http_address = "simulated"
+
+    def __init__(self, world: World, *, ready: float, settled: float) -> None:
+        self.world = world
+        self.ready_at, self.settled_at = world.now + ready, world.now + settled
+        self.asked: list[float] = []
+        self.others: dict[str, VersionState] = {}
+
+    def is_ready(self, _model: str, _version: int) -> bool:
+        return self.world.now >= self.ready_at
+
+    def versions(self, _model: str) -> dict[int, VersionState]:
+        self.asked.append(self.world.now)
+        return {1: READY} if self.world.now >= self.settled_at else {1: READY, 2: LOADING}
+
+    def all_versions(self) -> dict[str, dict[int, VersionState]]:
+        return {model: {1: state} for model, state in self.others.items()}
+
+
+def wait_for(triton: BusyTriton, store: SimulatedStore, seconds: float = 60.0) -> float:
+    scene = SimulatedRepository(triton.world, store)
+    scene.publish(1)
+    return await_ready(
+        cast("Any", (triton,)),
+        scene.registered[1][0],
+        seconds=seconds,
+        known_reasons=("",),
+        commit_again=lambda: None,
+    )
+
+
+@pytest.mark.parametrize("ready", [0.0, 0.5, 7.3])
+@pytest.mark.parametrize("settles_after", [0.0, 12.6])
+def test_the_index_is_asked_once_a_second_and_when_the_version_becomes_ready(
+    world: World, store: SimulatedStore, ready: float, settles_after: float
+) -> None:
+    triton = BusyTriton(world, ready=ready, settled=ready + settles_after)
+    waited = wait_for(triton, store)
+    assert ready + settles_after - 2.0 < waited < ready + settles_after + 1.2
+    assert len(triton.asked) <= 2 + waited
+
+
+def test_it_is_said_which_loads_hold_up_the_server(world: World, store: SimulatedStore) -> None:
+    triton = BusyTriton(world, ready=1000.0, settled=0.0)
+    triton.others = {"m": LOADING, "large": LOADING, "huge": LOADING, "small": READY}
+    with pytest.raises(ConfirmationError, match=r"still loading huge, large$") as caught:
+        wait_for(triton, store, seconds=5.0)
+    assert "holds up its polling" in caught.value.hint
+    triton.others = {"small": READY}
+    with pytest.raises(ConfirmationError, match=r"of the commit$"):
+        wait_for(triton, store, seconds=5.0)
