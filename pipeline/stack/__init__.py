@@ -7,6 +7,7 @@ for tests and for demonstrations; every server listens on 127.0.0.1 only.
 from __future__ import annotations
 
 from pipeline.stack.stack import Stack
+from pipeline.stack.state import Mirroring
 from pipeline.stack.status import PartStatus, StackStatus
 
-__all__ = ["PartStatus", "Stack", "StackStatus"]
+__all__ = ["Mirroring", "PartStatus", "Stack", "StackStatus"]

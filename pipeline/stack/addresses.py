@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.stack.credentials import REGION, S3Key
 from pipeline.stack.ports import LOOPBACK, Ports
@@ -33,8 +34,14 @@ def addresses_from_ports(ports: Ports) -> Addresses:
     )
 
 
-def client_variables(addresses: Addresses, key: S3Key) -> dict[str, str]:
-    """What clients need to find the servers, by the names that each client knows."""
+def client_variables(addresses: Addresses, key: S3Key, locks: Path) -> dict[str, str]:
+    """What clients need to find the servers, by the names that each client knows.
+
+    Args:
+        addresses: Where the servers are.
+        key: Of the S3 server, which ignores conditional writes: hence the next one.
+        locks: Folder with the locks of publishers on this machine.
+    """
     return {
         "MLFLOW_TRACKING_URI": addresses.mlflow,
         "AWS_ACCESS_KEY_ID": key.access_key,
@@ -43,6 +50,7 @@ def client_variables(addresses: Addresses, key: S3Key) -> dict[str, str]:
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "TRITONPIPE_REPOSITORY": addresses.repository,
+        "TRITONPIPE_LOCK": str(locks),
         "TRITONPIPE_TRITON_HTTP": addresses.triton_http.removeprefix("http://"),
         "TRITONPIPE_TRITON_GRPC": addresses.triton_grpc,
     }

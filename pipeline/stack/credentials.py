@@ -50,6 +50,17 @@ def credentials_file(state: StateDirectory) -> Path:
     return path
 
 
+def admin_key_file(state: StateDirectory) -> Path:
+    """What opens the part of Triton that loads models: ``NAME=VALUE``, the header to send.
+
+    Triton takes it on its command line only, where every user of this machine can read it.
+    """
+    path = state.folder("secrets") / "triton-admin-key"
+    if not path.is_file():
+        write_private(path, f"tritonpipe-admin-key={secrets.token_hex(20)}")
+    return path
+
+
 def webhook_key(state: StateDirectory) -> str:
     """The key that encrypts the secrets of webhooks in MLflow's database.
 

@@ -154,11 +154,14 @@ class Part:
         )
 
 
-def http_status(port: int, path: str, *, method: str = "GET") -> tuple[int, bytes]:
+def http_status(
+    port: int, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
     """Ask a server on loopback; (0, b"") if it does not answer. No proxy is ever used."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=5)
     try:
-        connection.request(method, path, headers={"Content-Length": "0"} if method != "GET" else {})
+        length = {"Content-Length": "0"} if method != "GET" else {}
+        connection.request(method, path, headers={**length, **(headers or {})})
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):

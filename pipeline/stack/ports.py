@@ -20,15 +20,28 @@ _FALLBACKS: Final = range(20000, 32768)
 and a client's connection could take it meanwhile."""
 
 
+PORTS_OF: Final = {
+    "s3": ("s3",),
+    "mlflow": ("mlflow",),
+    "mirror": ("mirror_metrics",),
+    "triton": ("triton_http", "triton_grpc", "triton_metrics"),
+}
+"""The ports of each part, by field of :class:`Ports`; the first one is where people look."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The ports of a stack; the defaults are those that the servers' own manuals use."""
+    """The ports of a stack; the defaults are those that the servers' own manuals use.
+
+    The mirror's has the number after Triton's.
+    """
 
     mlflow: int = 5000
     s3: int = 9000
     triton_http: int = 8000
     triton_grpc: int = 8001
     triton_metrics: int = 8002
+    mirror_metrics: int = 8003
 
 
 def choose_ports(
@@ -109,5 +122,5 @@ def _next_free(candidates: Iterator[int], chosen: Mapping[str, int]) -> int:
 
 def _words(name: str) -> str:
     server, _, use = name.partition("_")
-    words = {"mlflow": "MLflow", "s3": "S3", "triton": "Triton"}[server]
+    words = {"mlflow": "MLflow", "s3": "S3", "triton": "Triton", "mirror": "the mirror"}[server]
     return f"{words} ({use})" if use else words

@@ -15,28 +15,20 @@ from typing import Final
 from pipeline.errors import RequestError, StackError
 from pipeline.flows.progress import Progress, silent
 from pipeline.stack import ports as port_choice
-from pipeline.stack import processes
 from pipeline.stack.addresses import Addresses, addresses_from_ports, client_variables
 from pipeline.stack.credentials import s3_key
 from pipeline.stack.environment import ServerEnvironment, ensure_server_environment
 from pipeline.stack.leftovers import remove_leftovers
+from pipeline.stack.mirror import MIRROR_OUTCOMES, launch_mirror
 from pipeline.stack.mlflow_server import launch_mlflow
 from pipeline.stack.part import Part
-from pipeline.stack.ports import LOOPBACK
+from pipeline.stack.ports import PORTS_OF
 from pipeline.stack.s3_server import launch_s3
 from pipeline.stack.startup import Startup, Tell
-from pipeline.stack.state import StateDirectory, default_state_directory
-from pipeline.stack.status import PartStatus, StackStatus
+from pipeline.stack.state import Mirroring, StackOptions, StateDirectory, default_state_directory
+from pipeline.stack.status import StackStatus, status_of
 from pipeline.stack.triton_server import launch_triton, wait_for_entries
 
-PART_NAMES: Final = ("s3", "mlflow", "triton")
-"""In the order in which they start."""
-
-_PORTS_OF: Final = {
-    "s3": ("s3",),
-    "mlflow": ("mlflow",),
-    "triton": ("triton_http", "triton_grpc", "triton_metrics"),
-}
 _ENTRIES_PATIENCE: Final = 60.0
 
 
@@ -51,8 +43,11 @@ class Stack:
         self._state = StateDirectory(state_directory or default_state_directory())
         self._s3 = Part(self._state, "s3", "S3", stop_patience=5)
         self._mlflow = Part(self._state, "mlflow", "MLflow", stop_patience=10)
+        self._mirror = Part(self._state, "mirror", "Mirror", stop_patience=5)
         self._triton = Part(self._state, "triton", "Triton", stop_patience=15)
-        self._parts = {part.name: part for part in (self._s3, self._mlflow, self._triton)}
+        self._parts = {
+            part.name: part for part in (self._s3, self._mlflow, self._mirror, self._triton)
+        }
 
     @property
     def state_directory(self) -> Path:
@@ -62,11 +57,12 @@ class Stack:
     @property
     def is_running(self) -> bool:
         """Whether any part of it runs."""
-        return any(part.is_running for part in self.parts())
+        return any(part.is_running for part in self._parts.values())
 
     def parts(self) -> tuple[Part, ...]:
         """Its servers, in the order in which they start."""
-        return tuple(self._parts.values())
+        is_mirrored = self._state.options().mirroring is not Mirroring.OFF
+        return tuple(p for p in self._parts.values() if is_mirrored or p is not self._mirror)
 
     def install(
         self, progress: Progress = silent, *, python: Path | None = None
@@ -99,6 +95,7 @@ class Stack:
         tell: Tell = _nobody,
         ports: Mapping[str, int] | None = None,
         poll_seconds: int | None = None,
+        mirroring: Mirroring | None = None,
     ) -> StackStatus:
         """Start what does not run and return when all parts answer.
 
@@ -109,6 +106,7 @@ class Stack:
             ports: Ports to use, by field of :class:`Ports`; 0 for any free one. By default those
                 of last time, and others where they are taken.
             poll_seconds: How often Triton looks for changes; by default as last time, at first 1.
+            mirroring: Whether Triton reads a mirror; by default as last time, at first not.
 
         Raises:
             StackError: A part did not start; the end of its log is part of the message.
@@ -118,7 +116,7 @@ class Stack:
         environment = self.install(progress)
         self._state.create()
         with self._state.locked(progress):
-            self._choose_options(ports or {}, poll_seconds, tell)
+            self._choose_options(ports or {}, poll_seconds, mirroring, tell)
             self._start_missing(environment, progress, tell)
         return self.status()
 
@@ -152,13 +150,14 @@ class Stack:
         environment = self.install(progress)
         with self._state.locked(progress):
             self._stop(parts, progress)
-            self._choose_options({}, None, tell)
+            self._choose_options({}, None, None, tell)
             self._start_missing(environment, progress, tell)
         return self.status()
 
     def status(self) -> StackStatus:
         """Look at every part now."""
-        parts = tuple(self._status_of(part) for part in self.parts())
+        ports = self._state.options().ports
+        parts = tuple(status_of(part, ports) for part in self.parts())
         return StackStatus(state_directory=self._state.path, parts=parts)
 
     def addresses(self) -> Addresses:
@@ -176,7 +175,8 @@ class Stack:
         Raises:
             StackError: No stack was ever started here.
         """
-        return client_variables(self.addresses(), s3_key(self._state))
+        locks = self._state.path / "locks"
+        return client_variables(self.addresses(), s3_key(self._state), locks)
 
     def logs(self, name: str | None = None) -> dict[str, Path]:
         """The log of one part, or of all, by name.
@@ -184,12 +184,12 @@ class Stack:
         Raises:
             RequestError: There is no such part.
         """
-        names = PART_NAMES if name is None else (self._part(name).name,)
-        return {each: self._parts[each].log for each in names}
+        parts = self.parts() if name is None else (self._part(name),)
+        return {part.name: part.log for part in parts}
 
     def _stop_order(self) -> list[Part]:
         # Triton first: it unloads models in order while S3 is still there.
-        return [self._triton, self._mlflow, self._s3]
+        return [self._triton, self._mirror, self._mlflow, self._s3]
 
     def _stop(self, parts: Iterable[Part], progress: Progress) -> None:
         for part in parts:
@@ -200,9 +200,13 @@ class Stack:
             remove_leftovers(self._state)
 
     def _choose_options(
-        self, wanted: Mapping[str, int], poll_seconds: int | None, tell: Tell
+        self,
+        wanted: Mapping[str, int],
+        poll_seconds: int | None,
+        mirroring: Mirroring | None,
+        tell: Tell,
     ) -> None:
-        for part in self.parts():
+        for part in self._parts.values():
             # The child of a killed server may still hold the port, which is ours to free.
             if not part.is_running:
                 part.stop_unless_died()
@@ -211,20 +215,29 @@ class Stack:
         ports, notices = port_choice.choose_ports(
             remembered.ports,
             wanted=wanted,
-            in_use_by_us={port for name in running for port in _PORTS_OF[name]},
+            in_use_by_us={port for name in running for port in PORTS_OF[name]},
             is_free=port_choice.is_free,
             free_ports=port_choice.free_ports(),
         )
         for notice in notices:
             tell(notice)
         options = replace(
-            remembered, ports=ports, poll_seconds=poll_seconds or remembered.poll_seconds
+            remembered,
+            ports=ports,
+            poll_seconds=poll_seconds or remembered.poll_seconds,
+            mirroring=mirroring or remembered.mirroring,
         )
         if options.poll_seconds != remembered.poll_seconds and self._triton.is_running:
             tell("Triton keeps its polling interval until: tritonpipe stack restart triton")
         if ports.s3 != remembered.ports.s3 and self._triton.is_running:
             tell("S3 has another port now: Triton is restarted to follow it")
             self._triton.stop()
+        if options.mirroring != remembered.mirroring and self._triton.is_running:
+            tell("Triton is restarted, since it reads something else now")
+            self._triton.stop()
+        moved = (ports, options.mirroring) != (remembered.ports, remembered.mirroring)
+        if moved and self._mirror.is_running:
+            self._mirror.stop()
         self._state.remember(options)
 
     def _start_missing(
@@ -239,54 +252,37 @@ class Stack:
                 self._mlflow, lambda: launch_mlflow(self._state, environment, ports.mlflow)
             )
             startup.wait(self._s3, addresses.s3)
+            how = (options.poll_seconds, options.mirroring)
+            if options.mirroring is not Mirroring.OFF:
+                startup.start(self._mirror, lambda: launch_mirror(self._state, ports, *how))
+                startup.wait(self._mirror, MIRROR_OUTCOMES[options.mirroring])
             startup.start(
-                self._triton,
-                lambda: launch_triton(self._state, environment, ports, options.poll_seconds),
+                self._triton, lambda: launch_triton(self._state, environment, ports, *how)
             )
             startup.wait(self._triton, addresses.triton_http)
             if startup.has_started(self._triton):
-                self._report_unserved(ports.triton_http, progress, tell)
+                self._report_unserved(options, progress, tell)
             startup.wait(self._mlflow, addresses.mlflow)
 
-    def _report_unserved(self, http_port: int, progress: Progress, tell: Tell) -> None:
+    def _report_unserved(self, options: StackOptions, progress: Progress, tell: Tell) -> None:
         with progress("entries") as describe:
-            entries = wait_for_entries(self._state, http_port, patience=_ENTRIES_PATIENCE)
+            entries = wait_for_entries(
+                self._state,
+                options.ports.triton_http,
+                patience=_ENTRIES_PATIENCE,
+                mirroring=options.mirroring,
+            )
             served = sum(entry.is_served for entry in entries)
             describe(f"{served} of {len(entries)} served")
         for entry in entries:
             if not entry.is_served:
                 tell(f"Triton does not serve {entry.name}: {entry.problem}")
 
-    def _status_of(self, part: Part) -> PartStatus:
-        ports = self._state.options().ports
-        status = PartStatus(
-            name=part.name,
-            title=part.title,
-            state=part.state(),
-            address=f"http://{LOOPBACK}:{getattr(ports, _PORTS_OF[part.name][0])}",
-            log=part.log,
-        )
-        identity = part.identity()
-        if identity is None:
-            return status
-        if status.state == "died":
-            return replace(status, problem=part.failure().message)
-        family = processes.family(identity)
-        wanted = {getattr(ports, name) for name in _PORTS_OF[part.name]}
-        return replace(
-            status,
-            state="running" if processes.listening_ports(family) >= wanted else "silent",
-            pid=identity.pid,
-            seconds=processes.age_seconds(identity),
-            memory_bytes=processes.memory_bytes(family),
-        )
-
     def _part(self, name: str) -> Part:
-        if name not in self._parts:
-            raise RequestError(
-                f"the stack has no part {name!r}", hint=f"one of {', '.join(PART_NAMES)}"
-            )
-        return self._parts[name]
+        parts = {part.name: part for part in self.parts()}
+        if name not in parts:
+            raise RequestError(f"the stack has no part {name!r}", hint=f"one of {', '.join(parts)}")
+        return parts[name]
 
     def _require_created(self) -> None:
         if not self._state.exists:

@@ -9,8 +9,10 @@
     ├── secrets/            S3 key, credentials file of Triton, webhook key
     ├── run/                which processes were started, one record per part
     ├── logs/               one log per part, and the one of its previous run
+    ├── locks/              held by publishers, one file per model
     ├── s3/                 buckets and objects
     ├── mlflow/             registry database and artifacts
+    ├── mirror/             local copy of the model repository, if Triton reads that
     └── triton/             backends and the copies of models that Triton downloads
 
 Guarantees: the directory belongs to its owner alone (0700, secrets 0600); files are replaced in one
@@ -19,6 +21,7 @@ step, so a reader never sees half of one; a folder with other content is never t
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import json
 import os
@@ -47,18 +50,28 @@ def default_state_directory(environment: Mapping[str, str] = os.environ) -> Path
     return Path(base) / "tritonpipe"
 
 
+class Mirroring(enum.StrEnum):
+    """What Triton reads: S3 itself, or a mirror of it."""
+
+    OFF = "off"
+    POLL = "poll"
+    EXPLICIT = "explicit"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackOptions:
     """What a stack remembers between commands.
 
     Attributes:
         ports: Where its servers listen.
-        poll_seconds: How often Triton looks for changes of the repository.
+        poll_seconds: How often Triton, and a mirror, looks for changes of the repository.
+        mirroring: Whether there is a mirror between S3 and Triton, and who looks for its changes.
         python: The Python that carries the servers; None for the one that runs this program.
     """
 
     ports: Ports = field(default_factory=Ports)
     poll_seconds: int = 1
+    mirroring: Mirroring = Mirroring.OFF
     python: Path | None = None
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from pipeline.stack import processes
+from pipeline.stack.part import Part
+from pipeline.stack.ports import LOOPBACK, PORTS_OF, Ports
 
 PartState = Literal["running", "silent", "died", "stopped"]
 
@@ -48,3 +52,28 @@ class StackStatus:
     def is_up(self) -> bool:
         """Whether every part runs and listens."""
         return all(part.state == "running" for part in self.parts)
+
+
+def status_of(part: Part, ports: Ports) -> PartStatus:
+    """Look at one server now."""
+    status = PartStatus(
+        name=part.name,
+        title=part.title,
+        state=part.state(),
+        address=f"http://{LOOPBACK}:{getattr(ports, PORTS_OF[part.name][0])}",
+        log=part.log,
+    )
+    identity = part.identity()
+    if identity is None:
+        return status
+    if status.state == "died":
+        return replace(status, problem=part.failure().message)
+    family = processes.family(identity)
+    wanted = {getattr(ports, name) for name in PORTS_OF[part.name]}
+    return replace(
+        status,
+        state="running" if processes.listening_ports(family) >= wanted else "silent",
+        pid=identity.pid,
+        seconds=processes.age_seconds(identity),
+        memory_bytes=processes.memory_bytes(family),
+    )

@@ -1,4 +1,4 @@
-"""Triton, polling the model repository in S3.
+"""Triton, polling the model repository in S3, or reading a mirror of it.
 
 The server of the ``nvidia-pytriton`` wheel has only the Python backend; ``triton_backends/`` holds
 Python-based backends under the names of the compiled ones, so that an entry written for production
@@ -11,20 +11,23 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from pipeline import manifest
-from pipeline.stack.credentials import REGION, credentials_file
+from pipeline.mirror.triton_flags import explicit_flags, polling_flags
+from pipeline.stack.credentials import REGION, admin_key_file, credentials_file
 from pipeline.stack.environment import ServerEnvironment
 from pipeline.stack.inheritance import inherited
 from pipeline.stack.leftovers import remove_leftovers, shared_memory_prefix
+from pipeline.stack.mirror import MIRRORED, admin_headers
 from pipeline.stack.part import Launch, http_status
 from pipeline.stack.ports import LOOPBACK, Ports
 from pipeline.stack.s3_server import BUCKET, PREFIX, repository_folder
-from pipeline.stack.state import StateDirectory
+from pipeline.stack.state import Mirroring, StateDirectory
 
 _CONFIG: Final = "config.pbtxt"
 _BACKENDS: Final = "backends"
@@ -43,7 +46,11 @@ class EntryState:
 
 
 def launch_triton(
-    state: StateDirectory, environment: ServerEnvironment, ports: Ports, poll_seconds: int
+    state: StateDirectory,
+    environment: ServerEnvironment,
+    ports: Ports,
+    poll_seconds: int,
+    mirroring: Mirroring = Mirroring.OFF,
 ) -> Launch:
     """Lay out the backends, clear what an earlier run left, and say how the server is started."""
     folder = state.folder("triton")
@@ -60,7 +67,8 @@ def launch_triton(
     return Launch(
         command=(
             str(environment.triton / "bin" / "tritonserver"),
-            *_flags(ports, poll_seconds),
+            *_repository_flags(state, ports, poll_seconds, mirroring),
+            *_flags(ports),
             *(f"--backend-config={name},shm-region-prefix-name={prefix}" for name in backends),
         ),
         environment=_variables(state, environment, folder),
@@ -68,24 +76,27 @@ def launch_triton(
         ports=(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
         answers=lambda: (
             http_status(ports.triton_http, "/v2/health/live")[0] == 200
-            and http_status(ports.triton_http, "/v2/repository/index", method="POST")[0] == 200
+            and _ask_for_index(ports.triton_http, admin_headers(state, mirroring))[0] == 200
         ),
     )
 
 
-def _flags(ports: Ports, poll_seconds: int) -> tuple[str, ...]:
+def _repository_flags(
+    state: StateDirectory, ports: Ports, poll_seconds: int, mirroring: Mirroring
+) -> tuple[str, ...]:
+    if mirroring is Mirroring.EXPLICIT:
+        return explicit_flags(MIRRORED, admin_key_file(state).read_text())
+    if mirroring is Mirroring.POLL:
+        return polling_flags(MIRRORED, poll_seconds=poll_seconds)
+    repository = f"s3://http://{LOOPBACK}:{ports.s3}/{BUCKET}/{PREFIX}"
+    return polling_flags(repository, poll_seconds=poll_seconds)
+
+
+def _flags(ports: Ports) -> tuple[str, ...]:
     return (
-        "--model-control-mode=poll",
-        f"--repository-poll-secs={poll_seconds}",
-        f"--model-repository=s3://http://{LOOPBACK}:{ports.s3}/{BUCKET}/{PREFIX}",
         # Relative to the working directory: Triton starts the stub in it through a shell, without
         # quotation marks, and a blank in the path would hang every load.
         f"--backend-directory={_BACKENDS}",
-        # An upload that is not finished must not be guessed at, must not end the server, and must
-        # not make it unready for ever.
-        "--disable-auto-complete-config",
-        "--exit-on-error=false",
-        "--strict-readiness=false",
         "--exit-timeout-secs=5",
         f"--http-address={LOOPBACK}",
         f"--http-port={ports.triton_http}",
@@ -113,6 +124,9 @@ def _variables(
         # Compiled files beside a model would look like a change of it.
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(folder / _TEMPORARY),
+        # Copies of models, which would else be in /tmp. Relative as the backends are: the path of
+        # a copy goes through the same shell.
+        "TRITON_AWS_MOUNT_DIRECTORY": _TEMPORARY,
         "AWS_SHARED_CREDENTIALS_FILE": str(credentials_file(state)),
         "AWS_CONFIG_FILE": str(folder / _AWS_CONFIG),
         "AWS_DEFAULT_REGION": REGION,
@@ -137,7 +151,11 @@ def install_backends(environment: ServerEnvironment, folder: Path) -> None:
 
 
 def wait_for_entries(
-    state: StateDirectory, http_port: int, *, patience: float
+    state: StateDirectory,
+    http_port: int,
+    *,
+    patience: float,
+    mirroring: Mirroring = Mirroring.OFF,
 ) -> tuple[EntryState, ...]:
     """Wait until Triton has decided on every entry of the repository, for ``patience`` seconds.
 
@@ -146,7 +164,7 @@ def wait_for_entries(
     deadline = time.monotonic() + patience
     wanted = {path.parent.name for path in repository_folder(state).glob(f"*/{_CONFIG}")}
     while True:
-        index = _index(http_port)
+        index = _index(http_port, admin_headers(state, mirroring))
         undecided = {n for n in wanted if not index.get(n) or _states(index[n]) & _CHANGING}
         if not undecided or time.monotonic() > deadline:
             break
@@ -157,8 +175,12 @@ def wait_for_entries(
 _CHANGING: Final = frozenset({"LOADING", "UNLOADING"})
 
 
-def _index(http_port: int) -> dict[str, tuple[dict[str, str], ...]]:
-    status, body = http_status(http_port, "/v2/repository/index", method="POST")
+def _ask_for_index(http_port: int, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    return http_status(http_port, "/v2/repository/index", method="POST", headers=headers)
+
+
+def _index(http_port: int, headers: Mapping[str, str]) -> dict[str, tuple[dict[str, str], ...]]:
+    status, body = _ask_for_index(http_port, headers)
     if status != 200:
         return {}
     index: dict[str, tuple[dict[str, str], ...]] = {}

@@ -31,7 +31,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def set_answers(*indices: Index) -> None:
         left = list(indices)
 
-        def answer(_port: int, _path: str, *, method: str) -> tuple[int, bytes]:
+        def answer(_port: int, _path: str, **_options: object) -> tuple[int, bytes]:
             index = left.pop(0) if len(left) > 1 else left[0]
             return 200, json.dumps(index).encode()
 

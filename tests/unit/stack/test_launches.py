@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.stack import leftovers
-from pipeline.stack.credentials import s3_key
+from pipeline.stack.credentials import admin_key_file, s3_key
 from pipeline.stack.environment import ServerEnvironment
 from pipeline.stack.inheritance import inherited
+from pipeline.stack.mirror import admin_headers, launch_mirror
 from pipeline.stack.mlflow_server import launch_mlflow
 from pipeline.stack.part import Launch
 from pipeline.stack.ports import Ports
 from pipeline.stack.s3_server import launch_s3, repository_folder
-from pipeline.stack.state import StateDirectory
+from pipeline.stack.state import Mirroring, StateDirectory
 from pipeline.stack.triton_server import launch_triton
 
 OF_OTHERS = {
@@ -54,6 +55,7 @@ LAUNCHERS: dict[str, Launcher] = {
     "s3": lambda state, environment: launch_s3(state, environment, 9000),
     "mlflow": lambda state, environment: launch_mlflow(state, environment, 5000),
     "triton": lambda state, environment: launch_triton(state, environment, Ports(), 2),
+    "mirror": lambda state, _environment: launch_mirror(state, Ports(), 2, Mirroring.EXPLICIT),
 }
 
 
@@ -81,6 +83,39 @@ def test_no_secret_is_an_argument_and_nothing_listens_outside(
     assert key.access_key not in line
     assert "0.0.0.0" not in line
     assert "127.0.0.1" in line
+
+
+def test_only_triton_itself_has_the_admin_key_among_its_arguments(
+    state: StateDirectory, environment: ServerEnvironment
+) -> None:
+    pair = admin_key_file(state).read_text()
+    lines = {
+        name: " ".join(launch(state, environment).command) for name, launch in LAUNCHERS.items()
+    }
+    assert not [name for name, line in lines.items() if pair.partition("=")[2] in line]
+    explicit = launch_triton(state, environment, Ports(), 2, Mirroring.EXPLICIT)
+    assert f"--http-restricted-api=model-repository:{pair}" in explicit.command
+    assert f"--grpc-restricted-protocol=model-repository:{pair}" in explicit.command
+    assert admin_headers(state, Mirroring.EXPLICIT) == dict([pair.split("=")])
+    assert admin_headers(state, Mirroring.POLL) == {}
+
+
+@pytest.mark.parametrize("mirroring", Mirroring)
+def test_triton_reads_what_it_is_told_to(
+    mirroring: Mirroring, state: StateDirectory, environment: ServerEnvironment
+) -> None:
+    launch = launch_triton(state, environment, Ports(), 2, mirroring)
+    [repository] = [a for a in launch.command if a.startswith("--model-repository=")]
+    path = repository.partition("=")[2]
+    if mirroring is Mirroring.OFF:
+        assert path == "s3://http://127.0.0.1:9000/models/repository"
+    else:
+        # A blank in this path would hang every load.
+        assert " " not in path
+        mirrored = launch_mirror(state, Ports(), 2, mirroring).directory / "repository"
+        assert (launch.directory / path).resolve() == mirrored
+    mode = "explicit" if mirroring is Mirroring.EXPLICIT else "poll"
+    assert f"--model-control-mode={mode}" in launch.command
 
 
 def test_what_is_inherited() -> None:
@@ -124,27 +159,12 @@ def test_of_the_interpreters_libraries_triton_sees_one(
 def test_only_leftovers_of_this_stack_are_removed(
     state: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory, copies = tmp_path / "memory", tmp_path / "copies"
+    memory = tmp_path / "memory"
+    memory.mkdir()
     monkeypatch.setattr(leftovers, "_SHARED_MEMORY", memory)
-    monkeypatch.setattr(leftovers, "_COPIES", copies)
     other = StateDirectory(tmp_path / "other")
     ours, theirs = (f"{leftovers.shared_memory_prefix(each)}1" for each in (state, other))
-    contents = {
-        memory / ours: "",
-        memory / theirs: "",
-        repository_folder(state) / "iris" / "2" / "manifest.json": "iris 2",
-        copies / "folderAAAAAA" / "2" / "manifest.json": "iris 2",
-        copies / "folderBBBBBB" / "2" / "manifest.json": "of another",
-        copies / "folderCCCCCC" / "2" / "model.onnx": "",
-        copies / "somewhere" / "2" / "manifest.json": "iris 2",
-    }
-    for path, text in contents.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    for name in (ours, theirs):
+        (memory / name).touch()
     leftovers.remove_leftovers(state)
     assert [path.name for path in memory.iterdir()] == [theirs]
-    assert {path.name for path in copies.iterdir()} == {
-        "folderBBBBBB",
-        "folderCCCCCC",
-        "somewhere",
-    }

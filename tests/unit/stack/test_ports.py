@@ -82,4 +82,4 @@ def test_no_two_servers_get_the_same_port(free: Iterator[int]) -> None:
         is_free=all_but(8001, 8002),
         free_ports=free,
     )
-    assert len(set(astuple(ports))) == 5
+    assert len(set(astuple(ports))) == len(astuple(ports))

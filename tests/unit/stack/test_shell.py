@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,9 @@ def test_variables_of_another_account_are_unset() -> None:
 
 def test_clients_get_what_each_of_them_knows() -> None:
     variables = client_variables(
-        addresses_from_ports(Ports()), S3Key(access_key="A", secret_key="S")
+        addresses_from_ports(Ports()),
+        S3Key(access_key="A", secret_key="S"),
+        Path("/state/locks"),
     )
     assert variables == {
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
@@ -41,6 +44,7 @@ def test_clients_get_what_each_of_them_knows() -> None:
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "TRITONPIPE_REPOSITORY": "s3://models/repository",
+        "TRITONPIPE_LOCK": "/state/locks",
         "TRITONPIPE_TRITON_HTTP": "127.0.0.1:8000",
         "TRITONPIPE_TRITON_GRPC": "127.0.0.1:8001",
     }

@@ -13,6 +13,7 @@ from pipeline.flows.progress import silent
 from pipeline.stack.credentials import credentials_file, s3_key, webhook_key
 from pipeline.stack.ports import Ports
 from pipeline.stack.state import (
+    Mirroring,
     StackOptions,
     StateDirectory,
     default_state_directory,
@@ -83,7 +84,12 @@ def test_a_file_in_the_way_is_a_wrong_setting(tmp_path: Path) -> None:
 
 def test_options_are_remembered(state: StateDirectory) -> None:
     assert state.options() == StackOptions()
-    options = StackOptions(ports=Ports(s3=9999), poll_seconds=7, python=Path("/usr/bin/python3"))
+    options = StackOptions(
+        ports=Ports(s3=9999),
+        poll_seconds=7,
+        mirroring=Mirroring.EXPLICIT,
+        python=Path("/usr/bin/python3"),
+    )
     state.remember(options)
     assert StateDirectory(state.path).options() == options
 
