@@ -14,9 +14,13 @@ from types import FrameType
 import click
 
 from pipeline import __version__
-from pipeline.cli import errors, models
+from pipeline.cli import errors, models, repository
 from pipeline.cli.demo import demo
+from pipeline.cli.mirror import mirror
+from pipeline.cli.publish import publish
 from pipeline.cli.stack import stack
+from pipeline.cli.store import store
+from pipeline.cli.verify import verify_release
 from pipeline.errors import TritonpipeError
 
 
@@ -44,7 +48,10 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
         logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
-_COMMANDS = (demo, stack, models.promote, models.rollback, models.status, models.inspect)
+_COMMANDS = (
+    demo, stack, mirror, models.promote, publish, models.rollback, models.status, models.inspect,
+    verify_release, repository.history, repository.gc, repository.fsck, store,
+)  # fmt: skip
 for command in _COMMANDS:
     tritonpipe.add_command(command)
 
@@ -52,16 +59,23 @@ for command in _COMMANDS:
 def main() -> None:
     """Run the command line and exit."""
     _interrupt_on_signals()
-    as_json = "--json" in sys.argv
+    code = _run(as_json="--json" in sys.argv)
+    # The outcome is told: a signal now would only end the interpreter's own clean-up, loudly.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _run(*, as_json: bool) -> int:
     try:
-        sys.exit(tritonpipe.main(standalone_mode=False) or 0)
+        return tritonpipe.main(standalone_mode=False) or 0
     except TritonpipeError as error:
-        sys.exit(errors.report(error, as_json=as_json))
+        return errors.report(error, as_json=as_json)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(errors.report_interrupt())
+        return errors.report_interrupt()
 
 
 def _interrupt_on_signals() -> None:

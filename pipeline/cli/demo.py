@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--keep", is_flag=True, help="Leave the servers running afterwards.")
 @json_option
 def demo(state_dir: Path | None, keep: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Show the whole job on real servers, from training to rollback.
+    """Show the whole job on real servers, training to rollback.
 
     Starts MLflow, S3 and Triton on loopback (see: tritonpipe stack), trains a scikit-learn pipeline
     and a PyTorch network, promotes both, promotes a second version and rolls it back while clients

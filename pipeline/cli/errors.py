@@ -25,6 +25,9 @@ EXIT_CODES: Final[dict[type[errors.TritonpipeError], int]] = {
     errors.ConfirmationError: 10,
     errors.StackError: 11,
 }
+PROBLEMS_REMAIN: Final = 12
+"""A check has found something that needs somebody; the command itself went well."""
+
 INTERRUPTED: Final = 130
 """What a shell reports for a program ended by Ctrl-C (128 + SIGINT)."""
 

@@ -13,6 +13,7 @@ from pipeline.errors import RequestError
 if TYPE_CHECKING:
     from pipeline.artifacts import PromotionRequest, PublishPlan
     from pipeline.flows.status import Inspection
+    from pipeline.manifest import Lineage
 
 # MLflow allows @ in names of models, but not in aliases; the last one separates.
 _REFERENCE = re.compile(
@@ -26,7 +27,7 @@ _REFERENCE = re.compile(
 @dry_run_option
 @json_option
 def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Serve a model version: export, check, publish and confirm it.
+    """Serve a model version: export, check, publish, confirm.
 
     MODEL is NAME@ALIAS, NAME/VERSION, or NAME for the default alias (TRITONPIPE_ALIAS, champion).
     Unless this succeeds, what was served before is still served.
@@ -45,7 +46,7 @@ def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:
     request = request_from_text(model, alias=settings.alias, triton_name=name)
     if dry_run:
         plan = plan_promotion(request, settings, progress=StageLog())
-        emit(plan, as_json=as_json, human=lambda: _print_plan(plan))
+        emit(plan, as_json=as_json, human=lambda: print_plan(plan))
         return
     result = run_promotion(request, settings, progress=StageLog())
 
@@ -154,7 +155,7 @@ def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
 @click.argument("release")
 @json_option
 def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
-    """Show what a release is made of, and the run that trained it.
+    """Show what a release is made of, and what run trained it.
 
     RELEASE is MODEL/VERSION, or MODEL for the version published now.
 
@@ -182,11 +183,11 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
                 ["digest", found.digest],
                 ["served", "yes" if found.served else "no"],
                 ["intact in the repository", "yes" if found.intact else "no"],
-                ["registered model", f"{lineage.registered_model}/{lineage.registered_version}"],
+                ["registered model", _registered(lineage)],
                 ["source", f"{lineage.source} ({lineage.flavor})"],
                 ["source digest", lineage.source_digest],
                 ["tools", ", ".join(f"{k} {v}" for k, v in sorted(manifest.tools.items()))],
-                *_run_rows(lineage.run_id, found),
+                *([] if lineage.is_by_hand else _run_rows(lineage.run_id, found)),
             ],
         )
         table(["file", "bytes", "SHA-256"], [[f.path, f.size, f.sha256] for f in manifest.files])
@@ -198,6 +199,12 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
     emit(found, as_json=as_json, human=human)
     for problem in found.problems:
         say(f"warning: {problem}")
+
+
+def _registered(lineage: Lineage) -> str:
+    if lineage.is_by_hand:
+        return "none: published by hand"
+    return f"{lineage.registered_model}/{lineage.registered_version}"
 
 
 def _run_rows(run_id: str | None, found: Inspection) -> list[list[object]]:
@@ -242,7 +249,8 @@ def request_from_text(
     )
 
 
-def _print_plan(plan: PublishPlan) -> None:
+def print_plan(plan: PublishPlan) -> None:
+    """Print a plan, one line for each object."""
     if plan.is_empty:
         click.echo(f"{plan.model}/{plan.version} is published and committed: nothing to do")
         return
@@ -250,8 +258,8 @@ def _print_plan(plan: PublishPlan) -> None:
         click.echo(f"delete  {key}  (left behind by a publication that never committed)")
     for file in plan.uploads:
         click.echo(f"upload  {plan.model}/{plan.version}/{file.path}  {file.size} bytes")
-    if plan.uploads:
-        click.echo(f"upload  {plan.model}/{plan.version}/manifest.json")
+    if plan.signed:
+        click.echo(f"upload  {plan.model}/{plan.version}/manifest.json.sig")
     if plan.commit:
         before = "nothing" if plan.previous is None else f"version {plan.previous}"
         click.echo(f"commit  {plan.model}/config.pbtxt  version {plan.version} instead of {before}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PARTS: Final = ("s3", "mlflow", "triton")
+_PARTS: Final = ("s3", "mlflow", "mirror", "triton")
 _part_argument = click.argument("part", required=False, type=click.Choice(_PARTS))
 _port = click.IntRange(0, 65535)
 
@@ -32,7 +32,7 @@ def _state_dir_option(command: F) -> F:
 
 @click.group()
 def stack() -> None:
-    """Real MLflow, S3 and Triton servers on loopback, without Docker.
+    """Real MLflow, S3 and Triton on loopback, without Docker.
 
     \b
     Examples:
@@ -80,15 +80,26 @@ def install(python: Path | None, state_dir: Path | None, as_json: bool) -> None:
 @click.option("--triton-http-port", "triton_http", type=_port, help="At first 8000.")
 @click.option("--triton-grpc-port", "triton_grpc", type=_port, help="At first 8001.")
 @click.option("--triton-metrics-port", "triton_metrics", type=_port, help="At first 8002.")
+@click.option("--mirror-metrics-port", "mirror_metrics", type=_port, help="At first 8003.")
 @click.option(
     "--poll-seconds",
     type=click.IntRange(1, 3600),
     help="How often Triton looks for new versions; remembered, at first 1.",
 )
+@click.option(
+    "--mirror",
+    "mirroring",
+    is_flag=False,
+    flag_value="poll",
+    type=click.Choice(["off", "poll", "explicit"]),
+    help="Let Triton read a mirror, which it polls itself (the default) or which tells it what to "
+    "load; remembered, at first off.",
+)
 @_state_dir_option
 @json_option
 def up(
     poll_seconds: int | None,
+    mirroring: str | None,
     state_dir: Path | None,
     as_json: bool,  # noqa: FBT001
     **ports: int | None,
@@ -103,14 +114,18 @@ def up(
     Examples:
       tritonpipe stack up
       tritonpipe stack up --mlflow-port 5055 --poll-seconds 5
+      tritonpipe stack up --mirror      an outage of S3 is no outage of Triton
       eval "$(tritonpipe stack up)"     start and point this shell at the servers
     """
+    from pipeline.stack import Mirroring
+
     opened = _open(state_dir)
     opened.up(
         StageLog(),
         tell=say,
         ports={name: port for name, port in ports.items() if port is not None},
         poll_seconds=poll_seconds,
+        mirroring=Mirroring(mirroring) if mirroring else None,
     )
     _print_addresses(opened, as_json=as_json)
 

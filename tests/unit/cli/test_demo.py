@@ -32,7 +32,7 @@ class FakeStack:
 
     def environment_variables(self) -> dict[str, str]:
         key = S3Key(access_key="A", secret_key="S")
-        return client_variables(addresses_from_ports(Ports()), key)
+        return client_variables(addresses_from_ports(Ports()), key, Path("/state/locks"))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli.stack import stack
 from pipeline.errors import StackError
+from pipeline.stack import Mirroring
 from pipeline.stack.addresses import Addresses, addresses_from_ports, client_variables
 from pipeline.stack.credentials import S3Key
 from pipeline.stack.ports import Ports
@@ -45,7 +46,9 @@ class FakeStack:
         return addresses_from_ports(Ports())
 
     def environment_variables(self) -> dict[str, str]:
-        return client_variables(self.addresses(), S3Key(access_key="A", secret_key="S"))
+        return client_variables(
+            self.addresses(), S3Key(access_key="A", secret_key="S"), Path("/state/locks")
+        )
 
     def logs(self, part: str | None) -> dict[str, Path]:
         return dict.fromkeys([part] if part else ["s3", "triton"], self.log)
@@ -87,9 +90,15 @@ def test_help_has_examples(name: str | None) -> None:
 def test_up_passes_on_only_what_was_asked_for(fake: FakeStack) -> None:
     run("up")
     run("up", "--s3-port", "0", "--triton-http-port", "8010", "--poll-seconds", "5")
+    for option in ("--mirror", "--mirror=explicit", "--mirror=off"):
+        run("up", option)
+    nothing: dict[str, object] = {"ports": {}, "poll_seconds": None, "mirroring": None}
     assert fake.calls == [
-        ("up", {"ports": {}, "poll_seconds": None}),
-        ("up", {"ports": {"s3": 0, "triton_http": 8010}, "poll_seconds": 5}),
+        ("up", nothing),
+        ("up", {"ports": {"s3": 0, "triton_http": 8010}, "poll_seconds": 5, "mirroring": None}),
+        ("up", nothing | {"mirroring": Mirroring.POLL}),
+        ("up", nothing | {"mirroring": Mirroring.EXPLICIT}),
+        ("up", nothing | {"mirroring": Mirroring.OFF}),
     ]
 
 

@@ -22,6 +22,7 @@ from pipeline.manifest import Lineage, Manifest
 from pipeline.registries import RegisteredModel, Run
 from pipeline.samples import Samples
 from pipeline.stores.objects import ObjectStore
+from pipeline.testing.simulated import SimulatedLocks
 from pipeline.triton import VersionState
 
 
@@ -73,6 +74,8 @@ class World:
         return None
 
     # As a Triton.
+    http_address = "triton:8000"
+
     def require_live(self) -> None:
         self.ask("Triton")
 
@@ -89,7 +92,11 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     def opened(_settings: object) -> Iterator[Servers]:
         server: Any = world
         yield Servers(
-            registry=server, repository=world.repository, journal=world.journal, triton=server
+            registry=server,
+            repository=world.repository,
+            journal=world.journal,
+            replicas=(server,),
+            locks=SimulatedLocks(),
         )
 
     monkeypatch.setattr(status_flow, "open_servers", opened)

@@ -1,0 +1,55 @@
+"""``tritonpipe verify-release``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.models import request_from_text
+from pipeline.cli.output import StageLog, emit, json_option
+from pipeline.errors import RequestError
+
+
+@click.command("verify-release")
+@click.argument("release")
+@click.option(
+    "--public-key",
+    type=click.Path(path_type=Path),
+    help="By which it must be signed; default: TRITONPIPE_VERIFY_KEY.",
+)
+@json_option
+def verify_release(release: str, public_key: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """Check that a release is what was signed, byte for byte.
+
+    RELEASE is MODEL/VERSION, or MODEL for the version published now. It is downloaded into a
+    temporary folder; exit code 7 says that it is unsigned, altered, has a file too many or too few,
+    or is served with another config than it was published with.
+
+    \b
+    Examples:
+      tritonpipe verify-release fraud --public-key key.pub
+      tritonpipe verify-release fraud/7 --json
+    """
+    from pipeline.flows.verify import verify_release as run_verification
+    from pipeline.settings import load_settings
+    from pipeline.signing.choice import chosen_trust
+
+    request = request_from_text(release)
+    if request.alias is not None:
+        raise RequestError(
+            f"{release!r} names an alias, and releases have none: an alias may have moved since",
+            hint=f"tritonpipe verify-release {request.model}, or {request.model}/VERSION",
+        )
+    settings = load_settings()
+    trust = public_key or chosen_trust(settings)
+    found = run_verification(request.model, request.version, settings, trust, progress=StageLog())
+
+    def human() -> None:
+        config = "and its config " if found.served else "(not served) "
+        click.echo(
+            f"{found.model}/{found.version} {config}as it was signed: {found.files} files, "
+            f"{found.bytes} bytes, {found.digest[:19]}"
+        )
+
+    emit(found, as_json=as_json, human=human)
