@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-unit test-integration lint format check bench clean
+.PHONY: help install demo test test-unit test-integration radosgw prove lint format check bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3.11-venv"; exit 1; }
 	@echo "Installing into $(VENV): a few minutes and about 2 GB, without PyTorch's CUDA packages"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,pytorch,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,pytorch,signing,postgresql,dev]'
 	@touch $@
 
 demo: $(INSTALLED)  ## The main job on real servers: train, promote, query, roll back under load
@@ -34,6 +34,12 @@ test-unit: $(INSTALLED)  ## Laws and examples without any server
 test-integration: $(INSTALLED)  ## The same against real servers, started once
 	$(BIN)/pytest tests/integration
 
+radosgw: $(INSTALLED)  ## Ceph's gateway, from Debian 13, below ~/.cache: some tests use it if it is there
+	$(BIN)/python -P -m pipeline.testing.radosgw
+
+prove: $(INSTALLED)  ## Kill and break publications at every request, under load; prints a table
+	$(BIN)/python -P -m pipeline.testing.prove $(PROVE_OPTIONS)
+
 lint: $(INSTALLED)  ## ruff, mypy and the floors of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,9 +52,11 @@ format: $(INSTALLED)  ## Format and fix what can be fixed
 
 check: lint test  ## Everything that must pass before a change lands
 
-bench: $(INSTALLED)  ## Measure serving and promotion; prints tables
+bench: $(INSTALLED)  ## Measure serving, promotion, uploads and the mirror; prints tables
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/promotion.py
+	$(BIN)/python benchmarks/sync.py
+	$(BIN)/python benchmarks/mirror.py
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
