@@ -134,6 +134,14 @@ def is_loading(client: TritonClient, model: str) -> bool:
     return _is_loading(_versions(client, model))
 
 
+def are_settled(replicas: Replicas, model: str, version: int) -> bool:
+    """Whether every server has this version ready at this moment, and is not loading another."""
+    return all(
+        client.is_ready(model, version) and not _is_loading(_versions(client, model), but=version)
+        for client in replicas
+    )
+
+
 def failure_reasons(replicas: Replicas, model: str, version: int) -> tuple[str, ...]:
     """Why each server could not load a version; empty where it did not say so."""
     return tuple(_reason(_versions(client, model).get(version)) for client in replicas)

@@ -26,6 +26,7 @@ from pipeline.flows.publish import RepositoryState, plan_publication, read_state
 from pipeline.flows.record import record_promotion
 from pipeline.flows.release import refuse_other_model, refuse_unsigned, reusable_release
 from pipeline.flows.replicas import require_live
+from pipeline.flows.serve import Served, proof_of_served
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.flows.worker import Limits, check_in_child, export_in_child
 from pipeline.manifest import Lineage
@@ -75,15 +76,21 @@ def promote(
         require_live(servers.replicas)
         version, state, reusable = _resolve(servers, request, name, settings, watch)
         report: Report | None = None
+        served: Served | None = None
         if reusable is not None:
             release, golden = reusable
+            seconds = settings.confirm_seconds
+            served = proof_of_served(
+                servers, state, release, golden, seconds=seconds, progress=watch
+            )
             candidate = Candidate(release=release, golden=golden, entry=None)
         else:
             prepared = stack.enter_context(prepare(servers, version, state, settings, watch))
             candidate, report = prepared.candidate, prepared.report
-        served = publish_and_serve(
-            servers, candidate, state, action=PROMOTE, settings=settings, progress=watch
-        )
+        if served is None:
+            served = publish_and_serve(
+                servers, candidate, state, action=PROMOTE, settings=settings, progress=watch
+            )
         result = PromotionResult(
             outcome="promoted" if served.is_new else "unchanged",
             version=version,

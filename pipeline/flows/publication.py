@@ -81,7 +81,7 @@ def publish_and_serve(
             candidate = _published(servers, candidate, candidate.entry, state, held, progress)
         else:
             # Since it was found, its files may have been collected.
-            recorded_release(servers, state.model, version)
+            recorded_release(servers, state.model, version, state=state)
         return serve(
             servers,
             candidate.release,
@@ -104,7 +104,7 @@ def _published(
     with progress("publish") as describe:
         version = entry.manifest.version
         if state.version == version:
-            release, golden = recorded_release(servers, state.model, version)
+            release, golden = recorded_release(servers, state.model, version, state=state)
             describe(f"another run has published {state.model}/{version} meanwhile")
             return Candidate(release=release, golden=golden, entry=None)
         files = publish_entry(

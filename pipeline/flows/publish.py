@@ -14,6 +14,7 @@ has changed, and the next run finishes.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,17 +119,22 @@ def known_keys(store: Store, state: RepositoryState) -> set[str]:
     return keys
 
 
-def damage(store: Store, manifest: Manifest) -> list[str]:
+def damage(
+    store: Store,
+    manifest: Manifest,
+    *,
+    listed_before: Mapping[str, StoredObject] | None = None,
+) -> list[str]:
     """How the version folder in the store differs from what was published; empty if it does not.
 
     Compares the manifest's bytes and the sizes of all files; the bytes of the files are checked by
-    the server that loads them.
+    the server that loads them. One request where the model was listed just before.
     """
     folder = f"{manifest.model}/{manifest.version}"
     published = manifest.to_bytes()
     if store.get(f"{folder}/{MANIFEST_NAME}") != published:
         return [f"{folder}/{MANIFEST_NAME} is missing or not what was published"]
-    return _wrong_sizes(store, folder, manifest)
+    return _wrong_sizes(store, folder, manifest, listed_before)
 
 
 def plan_publication(store: Store, state: RepositoryState, entry: RepositoryEntry) -> PublishPlan:
@@ -228,10 +234,16 @@ def _described(manifest: Manifest) -> FileDigest:
     return FileDigest(path=MANIFEST_NAME, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def _wrong_sizes(store: Store, folder: str, manifest: Manifest) -> list[str]:
+def _wrong_sizes(
+    store: Store,
+    folder: str,
+    manifest: Manifest,
+    listed_before: Mapping[str, StoredObject] | None = None,
+) -> list[str]:
     expected = {f"{folder}/{f.path}": f.size for f in manifest.files}
     expected[f"{folder}/{MANIFEST_NAME}"] = len(manifest.to_bytes())
-    found = {key: stored.size for key, stored in found_in(store, folder, expected).items()}
+    objects = found_in(store, folder, expected, listed_before=listed_before)
+    found = {key: stored.size for key, stored in objects.items()}
     found.pop(f"{folder}/{SIGNATURE_NAME}", None)
     keys = sorted(expected.keys() | found.keys())
     return [

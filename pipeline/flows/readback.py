@@ -56,7 +56,13 @@ def _altered(store: Store, key: str) -> UnavailableError:
     )
 
 
-def found_in(store: Store, folder: str, expected: Mapping[str, int]) -> dict[str, StoredObject]:
+def found_in(
+    store: Store,
+    folder: str,
+    expected: Mapping[str, int],
+    *,
+    listed_before: Mapping[str, StoredObject] | None = None,
+) -> dict[str, StoredObject]:
     """The objects of a folder; whatever is not listed as expected is asked for by its key.
 
     A listing can be late: an object is there before it is listed, and gone before it is not.
@@ -65,8 +71,12 @@ def found_in(store: Store, folder: str, expected: Mapping[str, int]) -> dict[str
         store: The store.
         folder: The folder.
         expected: Sizes by key.
+        listed_before: A listing of the folder, or of one above it, that is as good as a new one.
     """
-    found = {stored.key: stored for stored in store.list_folder(folder)}
+    if listed_before is None:
+        found = {stored.key: stored for stored in store.list_folder(folder)}
+    else:
+        found = {k: stored for k, stored in listed_before.items() if k.startswith(f"{folder}/")}
     for key in sorted(found.keys() | expected.keys()):
         listed = found.pop(key, None)
         is_expected = listed is not None and listed.size == expected.get(key)

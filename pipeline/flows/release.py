@@ -71,8 +71,16 @@ def publish_entry(
     return len(plan.uploads)
 
 
-def recorded_release(servers: Servers, model: str, version: int) -> tuple[Release, Samples]:
+def recorded_release(
+    servers: Servers, model: str, version: int, *, state: RepositoryState | None = None
+) -> tuple[Release, Samples]:
     """A release that can be served again as it is.
+
+    Args:
+        servers: Where it was published.
+        model: Its Triton model.
+        version: Its version.
+        state: What the store holds, if it was read just before: saves a listing.
 
     Raises:
         ConflictError: It was never published, or the store no longer holds what was published.
@@ -84,7 +92,8 @@ def recorded_release(servers: Servers, model: str, version: int) -> tuple[Releas
             f"there is no recorded release {model}/{version}",
             hint=f"promote the version instead, or look at: tritonpipe status {model}",
         )
-    problems = damage(servers.repository, release.manifest)
+    listed_before = None if state is None else state.objects
+    problems = damage(servers.repository, release.manifest, listed_before=listed_before)
     if problems:
         raise ConflictError(
             f"the repository no longer holds {model}/{version} as it was published: "
@@ -108,11 +117,11 @@ def reusable_release(
     """
     events = [e for e in servers.journal.entries(state.model) if e.version == version]
     if state.version == version or was_confirmed(events, version):
-        return recorded_release(servers, state.model, version)
+        return recorded_release(servers, state.model, version, state=state)
     if events and events[-1].event in {FAILED, COLLECTED}:
         return None
     try:
-        return recorded_release(servers, state.model, version)
+        return recorded_release(servers, state.model, version, state=state)
     except ConflictError:
         return None
 

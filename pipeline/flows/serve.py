@@ -17,7 +17,13 @@ from typing import Final
 from pipeline.artifacts import Confirmation, Release
 from pipeline.errors import ConfirmationError, ConflictError, TritonpipeError, UnavailableError
 from pipeline.flows.commit import commit, withdraw_config, withdraw_files
-from pipeline.flows.confirm import await_ready, confirm, failure_reasons, is_loading
+from pipeline.flows.confirm import (
+    are_settled,
+    await_ready,
+    confirm,
+    failure_reasons,
+    is_loading,
+)
 from pipeline.flows.fallback import Fallback, last_proven
 from pipeline.flows.journal import (
     COMMITTING,
@@ -25,9 +31,10 @@ from pipeline.flows.journal import (
     FAILED,
     INTERRUPTED,
     open_attempt,
+    was_confirmed,
 )
 from pipeline.flows.progress import Progress
-from pipeline.flows.publish import known_keys, read_state
+from pipeline.flows.publish import RepositoryState, known_keys, read_state
 from pipeline.flows.release import recorded_release
 from pipeline.flows.servers import Servers
 from pipeline.interrupts import deferred_interrupts
@@ -118,6 +125,40 @@ def serve(
     )
 
 
+def proof_of_served(
+    servers: Servers,
+    state: RepositoryState,
+    release: Release,
+    golden: Samples,
+    *,
+    seconds: float,
+    progress: Progress,
+) -> Served | None:
+    """The proof of a release that is served already; None if there is anything to do first.
+
+    Needs no lock, since it writes nothing, and no request to the store.
+
+    Args:
+        servers: Where it is served.
+        state: What the store holds.
+        release: What shall be served.
+        golden: The answers that prove it.
+        seconds: How long the servers may take to answer.
+        progress: Told the stages.
+    """
+    model, version = release.manifest.model, release.manifest.version
+    entries = servers.journal.entries(model)
+    if state.config != release.config or open_attempt(entries) is not None:
+        return None
+    if not was_confirmed(entries, version) or not are_settled(servers.replicas, model, version):
+        return None
+    try:
+        confirmation = _confirm(servers, release, golden, seconds, 0.0, progress)
+    except ConfirmationError:
+        return None
+    return Served(release=release, confirmation=confirmation, previous=version, is_new=False)
+
+
 def _prove(
     servers: Servers,
     release: Release,
@@ -137,6 +178,17 @@ def _prove(
             commit_again=partial(commit_again, servers, model, release.config, held),
         )
         describe(f"{_tritons(servers)} {model}/{version}")
+    return _confirm(servers, release, golden, seconds, waited, progress)
+
+
+def _confirm(
+    servers: Servers,
+    release: Release,
+    golden: Samples,
+    seconds: float,
+    waited: float,
+    progress: Progress,
+) -> Confirmation:
     with progress("confirm") as describe:
         confirmation = confirm(servers.replicas, release, golden, seconds=seconds, waited=waited)
         latency = ", ".join(

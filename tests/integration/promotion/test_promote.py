@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.flows.progress import silent
 from pipeline.flows.promote import promote
 from pipeline.flows.servers import Servers
 from pipeline.settings import Settings
+from pipeline.testing.s3_proxy import S3Proxy
 
 pytestmark = pytest.mark.integration
 
@@ -68,6 +70,25 @@ def test_promoting_twice_is_promoting_once(
     assert again.outcome == "unchanged"
     assert "export" not in again.seconds
     assert listing(servers, name) == before
+
+
+def test_a_promotion_of_what_is_served_asks_the_repository_for_three_objects(
+    name: str, register: Callable[..., int], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(name)
+    request = PromotionRequest(model=name, version=1)
+    promote(request, settings)
+    upstream = int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
+    with S3Proxy(upstream, lambda _request: None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        assert promote(request, settings).outcome == "unchanged"
+        requests = [str(seen.request) for seen in proxy.seen]
+    assert [r for r in requests if f"repository/{name}/" in r] == [
+        f"LIST /models/repository/{name}/",
+        f"GET /models/repository/{name}/config.pbtxt",
+        f"GET /models/repository/{name}/1/manifest.json",
+    ]
+    assert not [r for r in requests if not r.startswith(("GET ", "HEAD ", "LIST "))]
 
 
 def test_a_second_version_a_rollback_and_the_way_back(

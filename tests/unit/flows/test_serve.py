@@ -16,7 +16,7 @@ from pipeline.flows.journal import PROMOTE, ROLLBACK, Journal, served_history
 from pipeline.flows.progress import silent
 from pipeline.flows.publish import read_state
 from pipeline.flows.rollback import _plan
-from pipeline.flows.serve import serve
+from pipeline.flows.serve import Served, proof_of_served, serve
 from pipeline.flows.servers import Servers
 from pipeline.manifest import FileDigest, Lineage, Manifest
 from pipeline.samples import Samples
@@ -98,6 +98,12 @@ class Scene:
             seconds=10,
             progress=silent,
         )
+
+    def proof(self, version: int) -> Served | None:
+        """The proof of what is served, as it is found without a lock."""
+        release, golden = self.releases[version]
+        state = read_state(self.store, "m")
+        return proof_of_served(self.servers, state, release, golden, seconds=10, progress=silent)
 
     def serve_broken(self, version: int, step: int, fault: Fault) -> str:
         """Serve with a fault; gives how it ended."""
@@ -249,3 +255,31 @@ def test_a_config_that_is_gone_does_not_make_a_proven_model_a_new_one(scene: Sce
         scene.serve(3)
     assert scene.served == 2
     assert scene.store.get("m/1/manifest.json") is not None
+
+
+def test_what_is_served_is_proven_without_a_write(scene: Scene) -> None:
+    scene.serve(1)
+    before = scene.store.snapshot(), scene.journal.entries("m")
+    served = scene.proof(1)
+    assert served is not None
+    assert served.confirmation.ok
+    assert not served.is_new
+    assert (scene.store.snapshot(), scene.journal.entries("m")) == before
+
+
+def test_what_is_not_served_and_proven_has_no_such_proof(scene: Scene) -> None:
+    assert scene.proof(1) is None
+    scene.serve(1)
+    assert scene.proof(2) is None
+    note = {"action": PROMOTE, "version": 1, "previous": None}
+    scene.journal.append("m", event="committing", **note)
+    assert scene.proof(1) is None, "a run was killed: nobody knows what it left"
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_no_break_makes_a_proof_of_what_is_not_served(scene: Scene, step: int) -> None:
+    scene.serve(1)
+    scene.serve_broken(2, step, Fault.KILL)
+    for version in (1, 2):
+        served = scene.proof(version)
+        assert served is None or scene.served == version
