@@ -89,7 +89,13 @@ def _repository_flags(
     if mirroring is Mirroring.POLL:
         return polling_flags(MIRRORED, poll_seconds=poll_seconds)
     repository = f"s3://http://{LOOPBACK}:{ports.s3}/{BUCKET}/{PREFIX}"
-    return polling_flags(repository, poll_seconds=poll_seconds)
+    # A process that the Python backend starts while another thread talks to S3 can stay stuck in
+    # the S3 library's fork handler (s2n's lock around its random numbers), and its load for ever.
+    # One load at a time keeps downloads and starts apart.
+    return (
+        *polling_flags(repository, poll_seconds=poll_seconds),
+        "--model-load-thread-count=1",
+    )
 
 
 def _flags(ports: Ports) -> tuple[str, ...]:
@@ -168,9 +174,12 @@ def wait_for_entries(
         undecided = {n for n in wanted if not index.get(n) or _states(index[n]) & _CHANGING}
         if not undecided or time.monotonic() > deadline:
             break
-        time.sleep(0.2)
+        time.sleep(_INDEX_SECONDS)
     return tuple(_entry_state(name, index.get(name, ())) for name in sorted(wanted))
 
+
+_INDEX_SECONDS: Final = 0.5
+"""Each look at the index makes Triton list the store."""
 
 _CHANGING: Final = frozenset({"LOADING", "UNLOADING"})
 

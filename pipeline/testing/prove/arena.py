@@ -153,7 +153,7 @@ class Arena:
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {seconds:.0f} s for {what}")
-            time.sleep(0.1)
+            time.sleep(0.25)  # most conditions make Triton list the store
 
     @contextmanager
     def counted(self, title: str, *, doomed: Collection[str] = ()) -> Iterator[Row]:
