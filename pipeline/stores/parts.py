@@ -1,7 +1,7 @@
 """Large objects in parts: several at once, in bounded memory, each of them checked.
 
 A part is as small as the limit of 10,000 parts allows, and so many are under way that they fill a
-fast line but not the memory: about 64 MiB, whatever the size of the object.
+fast line but not the memory: about 80 MiB, whatever the size of the object.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pipeline.stores.repetition import has_no_ranges, repeated
 if TYPE_CHECKING:
     from obstore import Bytes, GetResult, ObjectMeta
 
-PART: Final = 16 * 1024 * 1024
+PART: Final = 8 * 1024 * 1024
 """Bytes; what is not larger goes in one piece."""
 
 _MOST_PARTS: Final = 10_000
-_UNDER_WAY: Final = 4 * PART
+_UNDER_WAY: Final = 10 * PART
 
 
 def put_in_parts(
