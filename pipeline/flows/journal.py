@@ -212,9 +212,9 @@ def served_history(entries: list[JournalEntry], committed: int | None) -> list[i
     entries = attempts(entries)
     for number, entry in enumerate(entries):
         if entry.event == COMMITTING:
-            is_last = number == len(entries) - 1
-            survivor = committed if is_last else entries[number + 1].previous
-            was_killed = is_last or entries[number + 1].event == COMMITTING
+            outcome = _outcome(entries, number)
+            survivor = committed if outcome is None else outcome.previous
+            was_killed = outcome is None or outcome.event == COMMITTING
             if not was_killed or entry.version != survivor:
                 continue
         elif entry.event != CONFIRMED:
@@ -233,9 +233,22 @@ def attempts(entries: list[JournalEntry]) -> list[JournalEntry]:
 
 
 def open_attempt(entries: list[JournalEntry]) -> JournalEntry | None:
-    """The last event, if it is a commit whose outcome was never written: its run was killed."""
+    """The last commit, if its outcome was never written: its run was killed.
+
+    A run that was overtaken may still write how it ended, after the commit of the one that
+    overtook it; that is not the outcome of the latter.
+    """
     events = attempts(entries)
-    return events[-1] if events and events[-1].event == COMMITTING else None
+    commits = [number for number, entry in enumerate(events) if entry.event == COMMITTING]
+    is_open = bool(commits) and _outcome(events, commits[-1]) is None
+    return events[commits[-1]] if is_open else None
+
+
+def _outcome(entries: list[JournalEntry], number: int) -> JournalEntry | None:
+    """What followed a commit: its own outcome, or the commit of another run; None if neither."""
+    version = entries[number].version
+    later = entries[number + 1 :]
+    return next((e for e in later if e.event == COMMITTING or e.version == version), None)
 
 
 def was_confirmed(entries: list[JournalEntry], version: int) -> bool:

@@ -9,20 +9,17 @@ the next run knows from it what to return to.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 from pipeline.artifacts import Confirmation, Release
-from pipeline.errors import ConfirmationError, ConflictError, TritonpipeError, UnavailableError
-from pipeline.flows.commit import commit, withdraw_config, withdraw_files
+from pipeline.errors import ConfirmationError, TritonpipeError, UnavailableError
+from pipeline.flows.commit import commit
 from pipeline.flows.confirm import (
     are_settled,
     await_ready,
     confirm,
     failure_reasons,
-    is_loading,
 )
 from pipeline.flows.fallback import Fallback, last_proven
 from pipeline.flows.journal import (
@@ -34,14 +31,17 @@ from pipeline.flows.journal import (
     was_confirmed,
 )
 from pipeline.flows.progress import Progress
-from pipeline.flows.publish import RepositoryState, known_keys, read_state
+from pipeline.flows.publish import RepositoryState, read_state
 from pipeline.flows.release import recorded_release
 from pipeline.flows.servers import Servers
+from pipeline.flows.withdrawal import withdraw
 from pipeline.interrupts import deferred_interrupts
 from pipeline.locks import Held
 from pipeline.samples import Samples
 
-_WITHDRAW_SECONDS: Final = 30.0
+
+class _OvertakenError(ConfirmationError):
+    """What failed is no longer committed, so there is nothing to take back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +110,18 @@ def serve(
         confirmation = _prove(servers, release, golden, held, seconds, progress, known_reasons)
     except BaseException as error:
         is_interrupt = isinstance(error, KeyboardInterrupt)
+        note_end = partial(
+            note,
+            event=INTERRUPTED if is_interrupt else FAILED,
+            reason=str(error) or type(error).__name__,
+        )
         with deferred_interrupts():
-            is_restored = _restore(servers, release, fallback, error, held, progress)
-            note(
-                event=INTERRUPTED if is_interrupt else FAILED,
-                reason=str(error) or type(error).__name__,
-            )
+            try:
+                is_restored = _restore(servers, release, fallback, error, held, progress)
+            except _OvertakenError:
+                note_end()
+                raise
+            note_end()
         if is_restored and not is_interrupt and fallback.version is not None:
             _prove_fallback(servers, model, fallback.version, error, held, seconds, progress)
         raise
@@ -236,8 +242,7 @@ def _restore(
             if state.config == fallback.config:
                 describe("nothing was committed")
                 return False
-            if state.config != release.config:
-                raise ConflictError("somebody else has committed another version meanwhile")
+            _expect_committed(release, state, error)
             if fallback.config is None:
                 withdraw(servers, model, held)
                 describe(f"{model} was not served before: it is taken away")
@@ -245,12 +250,22 @@ def _restore(
             commit(servers.repository, state, fallback.config, held=held)
             describe(f"{model}/config.pbtxt names version {fallback.version} again")
             return True
+    except _OvertakenError:
+        raise
     except TritonpipeError as failure:
         hint = f"tritonpipe rollback {model} --to {fallback.version}"
         raise ConfirmationError(
             f"{error}; and what was served before could not be restored: {failure}",
             hint=f"look at: tritonpipe status {model}; then "
             + ("promote again" if fallback.version is None else f"run: {hint}"),
+        ) from error
+
+
+def _expect_committed(release: Release, state: RepositoryState, error: BaseException) -> None:
+    if state.config != release.config:
+        raise _OvertakenError(
+            f"{error}; and somebody else has committed another version meanwhile",
+            hint=f"theirs was left alone: look at: tritonpipe status {state.model}",
         ) from error
 
 
@@ -272,21 +287,3 @@ def _prove_fallback(
             f"that it serves it: {failure}",
             hint=f"look at: tritonpipe status {model}; there is nothing more to commit",
         ) from error
-
-
-def withdraw(servers: Servers, model: str, held: Held) -> None:
-    """Take away a model that must not be served.
-
-    Without a config Triton does not begin to load it, but goes on serving what it has loaded until
-    the last object is gone. Objects that vanish during a load can hang Triton's poll.
-    """
-    known = known_keys(servers.repository, read_state(servers.repository, model))
-    held.require_held()
-    withdraw_config(servers.repository, model)
-    deadline = time.monotonic() + _WITHDRAW_SECONDS
-    while any(is_loading(replica, model) for replica in servers.replicas):
-        if time.monotonic() > deadline:
-            raise UnavailableError(f"Triton has been loading {model} for {_WITHDRAW_SECONDS:.0f} s")
-        time.sleep(0.1)
-    held.require_held()
-    withdraw_files(servers.repository, model, known=known)

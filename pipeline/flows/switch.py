@@ -32,8 +32,9 @@ from pipeline.flows.commit import commit
 from pipeline.flows.confirm import await_ready, confirm
 from pipeline.flows.progress import Progress
 from pipeline.flows.publish import RepositoryState, read_state
-from pipeline.flows.serve import commit_again, withdraw
+from pipeline.flows.serve import commit_again
 from pipeline.flows.servers import Servers
+from pipeline.flows.withdrawal import withdraw
 from pipeline.locks import Held
 from pipeline.model_config import config_from_text, served_versions, with_versions
 from pipeline.samples import Samples

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.flows import commit, confirm, release, serve, switch
+from pipeline.flows import commit, confirm, release, switch, withdrawal
 from pipeline.testing.simulated import SimulatedStore, World
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    for module in (commit, confirm, serve, release, switch):
+    for module in (commit, confirm, release, switch, withdrawal):
         monkeypatch.setattr(module, "time", world)
     return world
 

@@ -116,6 +116,28 @@ def test_care_for_the_store_anywhere_changes_nothing_of_what_was_served(
         assert open_attempt(mixed) == open_attempt(attempts)
 
 
+def test_the_end_of_a_run_that_was_overtaken_changes_nothing_of_what_overtook_it() -> None:
+    overtaken, end = event("promote 2 committing 1"), event("promote 2 failed 1")
+    events = [event("promote 1 confirmed"), overtaken, event("promote 3 committing 1")]
+    assert open_attempt([*events, end]) == open_attempt(events) == events[-1]
+    assert served_history([*events, end], 3) == [1, 3]
+    assert served_history([*events, end], 1) == [1]
+    proven = [*events, event("promote 3 confirmed 1")]
+    for place in (len(events), len(proven)):
+        mixed = [*proven[:place], end, *proven[place:]]
+        assert open_attempt(mixed) is None
+        assert served_history(mixed, 3) == [1, 3]
+
+
+def test_a_commit_that_was_written_down_late_and_came_to_nothing_is_over() -> None:
+    events = [
+        event("promote 3 committing 1"),
+        event("promote 2 committing 1"),
+        event("promote 3 confirmed 1"),
+    ]
+    assert open_attempt([*events, event("promote 2 failed 1")]) is None
+
+
 def test_a_collected_version_is_as_if_never_confirmed_until_it_is_again() -> None:
     events = [event("promote 1 committing"), event("promote 1 confirmed"), event("gc 1 collected")]
     assert not was_confirmed(events, 1)

@@ -232,6 +232,7 @@ def test_a_version_of_somebody_else_is_left_alone(scene: Scene) -> None:
         scene.serve(2)
     assert isinstance(caught.value.__cause__, ConfirmationError | ConflictError)
     assert scene.served == 3
+    assert scene.journal.entries("m")[-1].event == "failed", "a run that was overtaken has ended"
 
 
 def test_a_refusal_is_written_down_even_if_the_old_version_does_not_prove_itself(
@@ -271,8 +272,7 @@ def test_what_is_not_served_and_proven_has_no_such_proof(scene: Scene) -> None:
     assert scene.proof(1) is None
     scene.serve(1)
     assert scene.proof(2) is None
-    note = {"action": PROMOTE, "version": 1, "previous": None}
-    scene.journal.append("m", event="committing", **note)
+    scene.journal.append("m", event="committing", action=PROMOTE, version=1, previous=None)
     assert scene.proof(1) is None, "a run was killed: nobody knows what it left"
 
 
