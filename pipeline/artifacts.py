@@ -12,13 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.manifest import FileDigest, Manifest
+from pipeline.reports import Comparison as Comparison
+from pipeline.reports import Report as Report
 from pipeline.tensors import TensorSpec
-
-RELATIVE_TOLERANCE: Final = 1e-3
-"""Of answers, relative to the expected value; default ``rtol`` of ONNX's backend test runner."""
-
-ABSOLUTE_TOLERANCE: Final = 1e-5
-"""Of answers near zero; default ``atol`` of ``torch.testing.assert_close`` for float32."""
 
 ONNX_FILE: Final = "model.onnx"
 """The file that Triton's onnxruntime backend loads by default."""
@@ -126,6 +122,19 @@ class OnnxModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """More inputs than were logged, in the same form, to compare on.
+
+    Attributes:
+        samples: File with the inputs and the source model's own predictions on them.
+        origin: What was made of what, in words for the report.
+    """
+
+    samples: Path
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
     """What the export stage hands on.
 
@@ -134,57 +143,18 @@ class Export:
         samples: File with inputs and the source model's own predictions on them,
             see :mod:`pipeline.samples`.
         samples_origin: Where the inputs come from, in words for the report.
+        probes: Further inputs and predictions.
     """
 
     onnx: OnnxModel
     samples: Path
     samples_origin: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One output of one run against the source model's own prediction.
-
-    Attributes:
-        subject: What was run, such as ``onnx, batch 1`` or ``triton grpc``.
-        output: Name of the output.
-        rows: Number of rows compared.
-        mismatched: Number of rows with a value out of tolerance.
-        max_absolute_error: Largest absolute difference; 0 for exact types that agree.
-        problem: What is wrong, in words; empty if the output agrees.
-    """
-
-    subject: str
-    output: str
-    rows: int
-    mismatched: int
-    max_absolute_error: float
-    problem: str = ""
+    probes: tuple[Probe, ...] = ()
 
     @property
-    def ok(self) -> bool:
-        """Whether the output agrees."""
-        return not self.problem
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """The findings of the check stage; a report that is not ok stops the promotion."""
-
-    comparisons: tuple[Comparison, ...]
-    samples_origin: str
-    relative_tolerance: float
-    absolute_tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether every output agrees, and at least one was compared."""
-        return bool(self.comparisons) and all(c.ok for c in self.comparisons)
-
-    @property
-    def max_absolute_error(self) -> float:
-        """The largest difference over all comparisons."""
-        return max((c.max_absolute_error for c in self.comparisons), default=0.0)
+    def files(self) -> tuple[Path, ...]:
+        """Everything that was written."""
+        return (self.onnx.path, self.samples, *(probe.samples for probe in self.probes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from pipeline.artifacts import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 from pipeline.errors import SettingsError
+from pipeline.reports import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 
 _START_STACK = (
     'start the local servers with "tritonpipe stack up" and run '

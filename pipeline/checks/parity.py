@@ -12,14 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import (
-    ABSOLUTE_TOLERANCE,
-    RELATIVE_TOLERANCE,
-    Comparison,
-    OnnxModel,
-    Report,
-)
+from pipeline.artifacts import OnnxModel
 from pipeline.onnx_graph import OnnxSession
+from pipeline.reports import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, Comparison, Report
 from pipeline.samples import Array, Samples
 
 

@@ -1,4 +1,4 @@
-"""One file per MLflow flavor: from the logged model to ONNX, with the model's own predictions.
+"""One file per MLflow flavor: from the logged model to ONNX, with the model itself to compare with.
 
 An exporter runs in a child process, because loading a model runs its author's code. Third parties
 add a flavor with an entry point in the group ``tritonpipe.exporters`` whose name is the flavor.
@@ -6,10 +6,35 @@ add a flavor with an entry point in the group ``tritonpipe.exporters`` whose nam
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
-from pipeline.artifacts import Export, SourceModel
+from pipeline.artifacts import OnnxModel, SourceModel
+from pipeline.samples import Samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exported:
+    """An ONNX model beside the original that it must agree with; lives in the child process only.
+
+    Attributes:
+        onnx: The exported model.
+        example: Inputs in the form in which MLflow gives an input example back (a DataFrame, an
+            array, or a dict of arrays): those that were logged, or made from the signature.
+        origin: Where the example comes from, in words for the report.
+        ask: Asks the original. Given inputs in the form of ``example``, it returns what a client
+            would send for them, and what the *original* predicts on them, under the names, in the
+            types and in the ranks of the graph; never what the ONNX graph gave. Raises
+            :class:`pipeline.errors.ModelError` if the original cannot predict on them, or a request
+            cannot carry them. Rows that no request could carry may be left out.
+    """
+
+    onnx: OnnxModel
+    example: Any
+    origin: str
+    ask: Callable[[Any], Samples]
 
 
 class Exporter(Protocol):
@@ -18,12 +43,11 @@ class Exporter(Protocol):
     flavor: ClassVar[str]
     """Name of the flavor in ``MLmodel``."""
 
-    def export(self, source: SourceModel, destination: Path) -> Export:
-        """Write the ONNX model below ``destination`` and predict with the original.
+    def export(self, source: SourceModel, destination: Path) -> Exported:
+        """Write the ONNX model into ``destination/onnx`` and keep the original at hand.
 
-        Guarantees: the samples hold one array per graph input and one per graph output, under the
-        names of the graph; the outputs are what the *original* model predicted, never what the
-        ONNX graph gave; nothing is written outside ``destination``.
+        Guarantees: nothing is written outside ``destination``; the same source gives the same
+        digest, in every process.
 
         Args:
             source: The fetched model.

@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from pipeline.artifacts import ONNX_FILE, Export, SourceModel
+from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import ModelError
+from pipeline.exporters import Exported
 from pipeline.exporters.logged import (
     GENERATED_ROWS,
     HOW_TO_LOG,
@@ -42,21 +43,22 @@ class OnnxExporter:
 
     flavor: ClassVar[str] = "onnx"
 
-    def export(self, source: SourceModel, destination: Path) -> Export:
-        """Write ``onnx/model.onnx`` with its data files and ``samples.npz``; see the protocol."""
+    def export(self, source: SourceModel, destination: Path) -> Exported:
+        """Write ``onnx/model.onnx`` with its data files; see the protocol."""
         original = _graph_file(source)
         folder = destination / "onnx"
         folder.mkdir()
         _copy(original, folder, source)
         onnx = onnx_model(folder, source=source, flavor=self.flavor, packages=_PACKAGES)
         _expect_numpy_types((*onnx.inputs, *onnx.outputs), source)
-        inputs, origin = _inputs(onnx.inputs, source)
-        samples = Samples(inputs=inputs, outputs=_expected(original, inputs, origin, source))
-        return Export(
-            onnx=onnx,
-            samples=samples.save(destination / "samples.npz"),
-            samples_origin=origin,
-        )
+        example, origin = _inputs(onnx.inputs, source)
+        session = _session(original, source)
+
+        def ask(values: Mapping[str, Array]) -> Samples:
+            inputs = _as_inputs(values, onnx.inputs, source)
+            return Samples(inputs=inputs, outputs=_expected(session, inputs, origin, source))
+
+        return Exported(onnx=onnx, example=example, origin=origin, ask=ask)
 
 
 def _graph_file(source: SourceModel) -> Path:
@@ -134,7 +136,12 @@ def _inputs(specs: tuple[TensorSpec, ...], source: SourceModel) -> tuple[dict[st
     if logged is None:
         required = [spec for spec in specs if not spec.optional]
         return {spec.name: _generated(spec) for spec in required}, _GRAPH_ORIGIN
-    values = _values_by_name(logged, specs)
+    return _as_inputs(_values_by_name(logged, specs), specs, source), LOGGED_ORIGIN
+
+
+def _as_inputs(
+    values: Mapping[str, Array], specs: tuple[TensorSpec, ...], source: SourceModel
+) -> dict[str, Array]:
     known = {spec.name: spec for spec in specs}
     missing = [spec.name for spec in specs if not spec.optional and spec.name not in values]
     strange = [name for name in values if name not in known]
@@ -144,8 +151,7 @@ def _inputs(specs: tuple[TensorSpec, ...], source: SourceModel) -> tuple[dict[st
             f"missing {missing or 'nothing'}, not in the graph {strange or 'nothing'}",
             hint="log an input_example that is a dict with one array per input of the graph",
         )
-    inputs = {name: _as_input(value, known[name], source) for name, value in values.items()}
-    return inputs, LOGGED_ORIGIN
+    return {name: _as_input(value, known[name], source) for name, value in values.items()}
 
 
 def _values_by_name(logged: Any, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
@@ -180,11 +186,21 @@ def _generated(spec: TensorSpec) -> Array:
     return generated_array(np.dtype(spec.data_type.numpy), shape, salt=spec.name)
 
 
+def _session(original: Path, source: SourceModel) -> OnnxSession:
+    try:
+        return OnnxSession(original, is_optimised=False)
+    except Exception as error:
+        raise ModelError(
+            f"ONNX Runtime cannot load {source.version} as it was logged: {described(error)}",
+            hint="check the graph with onnxruntime, then log it again",
+        ) from error
+
+
 def _expected(
-    original: Path, inputs: Mapping[str, Array], origin: str, source: SourceModel
+    session: OnnxSession, inputs: Mapping[str, Array], origin: str, source: SourceModel
 ) -> dict[str, Array]:
     try:
-        return OnnxSession(original, is_optimised=False).run(inputs)
+        return session.run(inputs)
     except Exception as error:
         raise ModelError(
             f"ONNX Runtime cannot run {source.version} as it was logged ({origin}): "

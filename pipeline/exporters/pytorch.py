@@ -18,8 +18,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from pipeline.artifacts import ONNX_FILE, Export, SourceModel
+from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
+from pipeline.exporters import Exported
 from pipeline.exporters.logged import HOW_TO_LOG, described
 from pipeline.exporters.torch_dimensions import expect_free_dimensions
 from pipeline.exporters.torch_models import Call, TorchModel, load_torch_model, sample_call
@@ -35,8 +36,8 @@ class PytorchExporter:
 
     flavor: ClassVar[str] = "pytorch"
 
-    def export(self, source: SourceModel, destination: Path) -> Export:
-        """Write ``onnx/model.onnx`` and ``samples.npz``; see the protocol."""
+    def export(self, source: SourceModel, destination: Path) -> Exported:
+        """Write ``onnx/model.onnx``; see the protocol."""
         try:
             import onnxscript  # noqa: F401  asked for here, so that its absence has a name
             import torch
@@ -69,12 +70,15 @@ class PytorchExporter:
             if misdeclared:
                 _declare_free(onnx.file, misdeclared)
                 onnx = describe()
-        samples = Samples(inputs=dict(zip(call.names, call.arrays, strict=True)), outputs=expected)
-        return Export(
-            onnx=onnx,
-            samples=samples.save(destination / "samples.npz"),
-            samples_origin=call.origin,
-        )
+
+        def ask(values: Mapping[str, Array]) -> Samples:
+            inputs = {name: values[name] for name in call.names}
+            with _quiet(), torch.no_grad():
+                outputs = _predict(model, tuple(inputs.values()), source)
+            return Samples(inputs=inputs, outputs=outputs)
+
+        example = dict(zip(call.names, call.arrays, strict=True))
+        return Exported(onnx=onnx, example=example, origin=call.origin, ask=ask)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from pipeline.artifacts import ONNX_FILE, Export, SourceModel
+from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
+from pipeline.exporters import Exported
 from pipeline.exporters.columns import Features, features
 from pipeline.exporters.logged import described, example_or_generated, loaded
 from pipeline.onnx_graph import onnx_model, rename_tensors
@@ -35,8 +36,8 @@ class SklearnExporter:
 
     flavor: ClassVar[str] = "sklearn"
 
-    def export(self, source: SourceModel, destination: Path) -> Export:
-        """Write ``onnx/model.onnx`` and ``samples.npz``; see the protocol."""
+    def export(self, source: SourceModel, destination: Path) -> Exported:
+        """Write ``onnx/model.onnx``; see the protocol."""
         try:
             import mlflow.sklearn
             import skl2onnx  # noqa: F401  asked for here, so that its absence has a name
@@ -49,7 +50,8 @@ class SklearnExporter:
         estimator = loaded(source, lambda: mlflow.sklearn.load_model(str(source.path)))
         predicted = _predicted_by(estimator, source)
         example, origin = example_or_generated(source)
-        taken = features(example, source, by_name=_picks_columns_by_name(estimator))
+        by_name = _picks_columns_by_name(estimator)
+        taken = features(example, source, by_name=by_name)
         expected = _expected(estimator, taken.original, predicted, source)
         graph = _converted(estimator, taken, source)
         _name_tensors(graph, list(taken.inputs), predicted, source)
@@ -60,15 +62,16 @@ class SklearnExporter:
         folder.mkdir()
         (folder / ONNX_FILE).write_bytes(graph.SerializeToString(deterministic=True))
         onnx = onnx_model(folder, source=source, flavor=self.flavor, packages=_PACKAGES)
-        outputs = {
-            spec.name: _as_in_graph(expected[spec.name], spec, source) for spec in onnx.outputs
-        }
-        samples = Samples(inputs=taken.inputs, outputs=outputs)
-        return Export(
-            onnx=onnx,
-            samples=samples.save(destination / "samples.npz"),
-            samples_origin=origin + taken.note,
-        )
+
+        def ask(rows: Any) -> Samples:
+            asked = features(rows, source, by_name=by_name)
+            answers = _expected(estimator, asked.original, predicted, source)
+            outputs = {
+                spec.name: _as_in_graph(answers[spec.name], spec, source) for spec in onnx.outputs
+            }
+            return Samples(inputs=asked.inputs, outputs=outputs)
+
+        return Exported(onnx=onnx, example=example, origin=origin + taken.note, ask=ask)
 
 
 def _predicted_by(estimator: Any, source: SourceModel) -> tuple[str, ...]:

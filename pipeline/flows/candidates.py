@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline import __version__
-from pipeline.artifacts import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, Release, RepositoryEntry
+from pipeline.artifacts import Release, RepositoryEntry
 from pipeline.errors import ConflictError
 from pipeline.flows.journal import COLLECTED, FAILED, was_confirmed
 from pipeline.flows.publication import Candidate
@@ -25,6 +25,7 @@ from pipeline.flows.servers import Servers
 from pipeline.handwritten import HandwrittenEntry, read_entry
 from pipeline.manifest import Lineage, Manifest, digest_folder, digest_of_files
 from pipeline.model_config import served_versions
+from pipeline.reports import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 from pipeline.settings import Settings
 
 FLAVOR: Final = "handwritten"

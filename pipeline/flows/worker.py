@@ -106,9 +106,7 @@ def export_in_child(
     )
     outcome = _run(f"exporting {source.version}", limits, export=job)
     export = outcome.export
-    if export is None or not all(
-        path.is_relative_to(job.destination) for path in (export.onnx.path, export.samples)
-    ):
+    if export is None or not all(path.is_relative_to(job.destination) for path in export.files):
         raise ModelError(f"exporting {source.version} left no model in {destination}")
     return export
 

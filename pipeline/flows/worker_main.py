@@ -119,7 +119,10 @@ def main(job_file: str) -> None:
 def _do(job: Job) -> Outcome:
     if job.export is not None:
         exporter: Any = load_kind("exporters", job.export.exporter)()
-        return Outcome(export=exporter.export(job.export.source, job.export.destination))
+        exported = exporter.export(job.export.source, job.export.destination)
+        from pipeline.exporters.answers import keep_answers
+
+        return Outcome(export=keep_answers(exported, job.export.destination))
     if job.check is None:
         raise ValueError("the job asks for nothing")
     from pipeline.checks.parity import check_onnx

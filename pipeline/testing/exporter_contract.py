@@ -20,13 +20,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import onnx
 import pytest
 import yaml
 
 from pipeline.artifacts import Export, ModelVersion, SourceModel
 from pipeline.checks.parity import check_onnx
-from pipeline.exporters import Exporter
+from pipeline.exporters import Exported, Exporter
+from pipeline.exporters.answers import keep_answers
 from pipeline.flows.worker import Limits, choose_exporter, export_in_child
 from pipeline.manifest import digest_folder, digest_of_files
 from pipeline.onnx_graph import load_graph, tensor_specs
@@ -45,6 +47,11 @@ def source_from_folder(folder: Path, *, name: str = "model") -> SourceModel:
     )
 
 
+def export_here(exporter: Exporter, source: SourceModel, destination: Path) -> Export:
+    """What the child process does, in this one."""
+    return keep_answers(exporter.export(source, destination), destination)
+
+
 class ExporterContract:
     """Inherit, set ``exporter`` and override ``source``."""
 
@@ -58,9 +65,15 @@ class ExporterContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def exported(cls, source: SourceModel, tmp_path_factory: pytest.TempPathFactory) -> Export:
-        """The model, exported in this process into an empty folder."""
+    def beside(cls, source: SourceModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+        """The model, exported in this process into an empty folder, with the original at hand."""
         return cls.exporter().export(source, tmp_path_factory.mktemp("exported"))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def exported(cls, beside: Exported) -> Export:
+        """The same with the original's answers in files."""
+        return keep_answers(beside, beside.onnx.path.parent)
 
     def test_the_flavor_is_chosen_for_the_model(self, source: SourceModel) -> None:
         """The entry point has the name of the flavor."""
@@ -101,6 +114,14 @@ class ExporterContract:
             )
         assert exported.samples_origin
 
+    def test_the_original_answers_the_same_again(self, beside: Exported, exported: Export) -> None:
+        """Asking changes nothing; otherwise nothing could be compared."""
+        again, kept = beside.ask(beside.example), load_samples(exported.samples)
+        assert list(again.inputs) == list(kept.inputs)
+        assert list(again.outputs) == list(kept.outputs)
+        for name, array in kept.outputs.items():
+            np.testing.assert_array_equal(again.outputs[name], array)
+
     def test_onnx_runtime_agrees_with_the_source(self, exported: Export) -> None:
         """At every batch size that the check tries."""
         report = check_onnx(
@@ -122,7 +143,7 @@ class ExporterContract:
         self, source: SourceModel, exported: Export, tmp_path: Path
     ) -> None:
         """A digest that changes by itself would release the same model twice."""
-        again = self.exporter().export(source, tmp_path)
+        again = export_here(self.exporter(), source, tmp_path)
         assert again.onnx.digest == exported.onnx.digest
         assert again.samples.read_bytes() == exported.samples.read_bytes()
 

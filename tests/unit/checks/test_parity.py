@@ -8,8 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.artifacts import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, Comparison, OnnxModel
+from pipeline.artifacts import OnnxModel
 from pipeline.checks.parity import check_onnx, compare
+from pipeline.reports import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, Comparison
 from pipeline.samples import Samples
 from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 

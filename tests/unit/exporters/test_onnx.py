@@ -18,7 +18,11 @@ from pipeline.exporters.logged import LOGGED_ORIGIN
 from pipeline.exporters.onnx import OnnxExporter
 from pipeline.onnx_graph import all_tensors, load_graph
 from pipeline.samples import load_samples
-from pipeline.testing.exporter_contract import ExporterContract, source_from_folder
+from pipeline.testing.exporter_contract import (
+    ExporterContract,
+    export_here,
+    source_from_folder,
+)
 
 WEIGHTS = np.random.default_rng(1).normal(size=(64, 8)).astype(np.float32)
 """Larger than 1 KiB, from where on MLflow keeps tensors beside the graph."""
@@ -66,7 +70,7 @@ def with_location(graph: Any, location: str) -> Any:
 def export(tmp_path: Path) -> Callable[[SourceModel], Export]:
     def run(source: SourceModel) -> Export:
         (tmp_path / "out").mkdir()
-        return OnnxExporter().export(source, tmp_path / "out")
+        return export_here(OnnxExporter(), source, tmp_path / "out")
 
     return run
 

@@ -20,7 +20,11 @@ from pipeline.exporters.logged import GENERATED_ORIGIN, LOGGED_ORIGIN
 from pipeline.exporters.pytorch import PytorchExporter
 from pipeline.onnx_graph import load_graph
 from pipeline.samples import load_samples
-from pipeline.testing.exporter_contract import ExporterContract, source_from_folder
+from pipeline.testing.exporter_contract import (
+    ExporterContract,
+    export_here,
+    source_from_folder,
+)
 
 IMAGES = np.random.default_rng(3).normal(size=(3, 1, 8, 8)).astype(np.float32)
 ROWS = np.ones((4, 4), np.float32)
@@ -93,7 +97,7 @@ def export(tmp_path: Path) -> Callable[..., Export]:
     def run(model: Any, specs: Any, example: Any, kind: str = "pickle") -> Export:
         source = save(tmp_path / "model", model, specs, example, kind)
         (tmp_path / "out").mkdir()
-        return PytorchExporter().export(source, tmp_path / "out")
+        return export_here(PytorchExporter(), source, tmp_path / "out")
 
     return run
 

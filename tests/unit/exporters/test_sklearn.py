@@ -29,7 +29,11 @@ from pipeline.exporters.sklearn import SklearnExporter, _sort_opsets
 from pipeline.onnx_graph import load_graph
 from pipeline.samples import Samples, load_samples
 from pipeline.tensors import DataType
-from pipeline.testing.exporter_contract import ExporterContract, source_from_folder
+from pipeline.testing.exporter_contract import (
+    ExporterContract,
+    export_here,
+    source_from_folder,
+)
 
 CITY, AGE, INCOME, MEMBER = "City name", "age (years)", "income", "member"
 RNG = np.random.default_rng(7)
@@ -78,7 +82,7 @@ def export(tmp_path: Path) -> Callable[..., Exported]:
     def run(model: Any, inputs: Any, **options: Any) -> Exported:
         source = save(tmp_path / "model", model, inputs, **options)
         (tmp_path / "out").mkdir()
-        exported = SklearnExporter().export(source, tmp_path / "out")
+        exported = export_here(SklearnExporter(), source, tmp_path / "out")
         samples = load_samples(exported.samples)
         report = check_onnx(exported.onnx, samples, samples_origin="")
         assert report.ok, [c.problem for c in report.comparisons if not c.ok]

@@ -29,7 +29,9 @@ from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 
 EXPORTER = """
 from pathlib import Path
-from pipeline.artifacts import Export, OnnxModel
+from pipeline.artifacts import OnnxModel
+from pipeline.exporters import Exported
+from pipeline.samples import Samples
 
 class ScriptedExporter:
     def export(self, source, destination):
@@ -38,7 +40,8 @@ class ScriptedExporter:
         samples = destination / "samples.npz"
         scope = {"source": source, "destination": destination, "samples": samples, "onnx": onnx}
         exec((source.path / "behaviour.py").read_text(), scope)
-        return Export(onnx=scope["onnx"], samples=scope["samples"], samples_origin="nowhere")
+        return Exported(onnx=scope["onnx"], example={}, origin="nowhere",
+                        ask=lambda example: Samples(inputs=example, outputs={}))
 """
 IN_TIME = Limits(seconds=60)
 
@@ -222,8 +225,14 @@ def test_a_model_that_ends_the_process_is_no_success(
 @pytest.mark.parametrize(
     "elsewhere",
     [
-        "from pathlib import Path; samples = Path('/etc/passwd')",
         "import dataclasses; onnx = dataclasses.replace(onnx, path=destination.parent)",
+        """
+        from pathlib import Path
+        from pipeline.artifacts import Export
+        from pipeline.exporters import answers
+        answers.keep_answers = lambda exported, destination: Export(
+            onnx=onnx, samples=Path("/etc/passwd"), samples_origin="")
+        """,
     ],
 )
 def test_a_result_outside_of_the_destination_is_no_result(
