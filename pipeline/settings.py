@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     export_seconds: Annotated[float, Field(gt=0)] = 900.0
     """How long loading and exporting a model may take."""
 
+    isolation: Literal["auto", "require", "off"] = "auto"
+    """Whether a model's code is kept from the network, the files and the processes of this user: as
+    far as the kernel allows it, or not without it, or not at all."""
+
     sign: bool = False
     """Whether what is published is signed."""
 

@@ -19,6 +19,7 @@ from pipeline.artifacts import (
 )
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
 from pipeline.errors import RefusedError
+from pipeline.flows.isolation import Mode
 from pipeline.flows.journal import PROMOTE
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publication import Candidate, publish_and_serve
@@ -162,7 +163,7 @@ def prepare(
         with progress("fetch") as describe:
             source = servers.registry.fetch(version, work / "source")
             describe(f"{source.digest[:19]}, flavors {', '.join(source.flavors)}")
-        limits = Limits(seconds=settings.export_seconds)
+        limits = Limits(seconds=settings.export_seconds, isolation=Mode(settings.isolation))
         (work / "export").mkdir()
         with progress("export") as describe:
             export = export_in_child(source, work / "export", limits=limits)

@@ -5,9 +5,8 @@ when the call returns or raises, whatever the reason; an expected failure inside
 the same error; any other end (crash, signal, limit) is a :class:`ModelError` that says what
 happened to which model. This module itself imports nothing heavy.
 
-The child shares the network and the file system of this user: it is protection against accidents
-and against leaking our secrets, not a jail for hostile models. For these, run the whole program in
-a container without network.
+The child leaves the network, the files of others and the sight of other processes behind, as far as
+the kernel allows; what it does not allow is told once. See ``docs/isolation.md``.
 """
 
 from __future__ import annotations
@@ -21,20 +20,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from pipeline import errors
 from pipeline.artifacts import Export, OnnxModel, Report, SourceModel
 from pipeline.errors import ModelError, TritonpipeError
+from pipeline.flows.failures import LIMITS_HINT, Failure
+from pipeline.flows.formats import runs_code
+from pipeline.flows.limits import Limits
+from pipeline.flows.unreadable import unreadable
 from pipeline.flows.worker_main import (
-    LIMITS_HINT,
     CheckJob,
     ExportJob,
-    Failure,
     Job,
-    Limits,
     Outcome,
 )
 from pipeline.plugins import kinds
@@ -56,10 +56,11 @@ _PASSED_ON: Final = (
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
 )
+_CODE_SWITCHES: Final = (
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION",
+    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION",  # since MLflow 3.18
+)
 _SET: Final = {
-    # Loading pickles is what this process is for; the second name is the one of MLflow 3.18.
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true",
-    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # The discard port: whatever asks for a server finds none.
     "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
@@ -68,8 +69,14 @@ _SET: Final = {
     "PYTHONHASHSEED": "0",
 }
 _POLL_SECONDS: Final = 0.02
+_GUARD_SECONDS: Final = 10.0
+"""How long the guard of the child has for ending all that it started."""
+
 _LINES: Final = 20
 """Lines of the child's output that an error shows."""
+
+_told: set[str] = set()
+"""What this program has been told about isolation and versions already."""
 
 
 def choose_exporter(source: SourceModel) -> str:
@@ -163,6 +170,7 @@ def _run(
         if status != 0:
             raise _died(job, status, lines)
         outcome = _outcome(job)
+    _tell_once(outcome.notes)
     if outcome.failure is not None:
         raise _raised_again(outcome.failure)
     return outcome
@@ -182,17 +190,28 @@ def _child(job: Job, folder: Path, log: Path) -> int | None:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=home,
-            env=_environment(os.environ, home),
+            env=_environment(os.environ, home, is_code_allowed=_runs_code(job)),
             start_new_session=True,
         )
-        try:
-            has_ended = _await_end(process.pid, job.limits.seconds)
-        finally:
-            # The child is not reaped yet, so its group's number cannot belong to others.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with unreadable():
+            try:
+                has_ended = _await_end(process.pid, job.limits.seconds)
+            finally:
+                _end(process)
     return process.returncode if has_ended else None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a child that has perhaps ended already, and wait until all that it started is gone."""
+    # The child is not reaped yet, so its number cannot belong to others.
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()  # the guard ends all, even what has left its group
+    try:
+        process.wait(_GUARD_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _await_end(pid: int, seconds: float) -> bool:
@@ -205,10 +224,22 @@ def _await_end(pid: int, seconds: float) -> bool:
     return True
 
 
-def _environment(ours: Mapping[str, str], home: Path) -> dict[str, str]:
+def _runs_code(job: Job) -> bool:
+    return job.export is not None and runs_code(job.export.source.path, job.export.exporter)
+
+
+def _environment(ours: Mapping[str, str], home: Path, *, is_code_allowed: bool) -> dict[str, str]:
     """What the child sees: an allow-list, because nobody can list all names of secrets."""
     passed_on = {name: ours[name] for name in _PASSED_ON if name in ours}
-    return {**passed_on, **_SET, "HOME": str(home), "TMPDIR": str(home)}
+    switches = dict.fromkeys(_CODE_SWITCHES, "true" if is_code_allowed else "false")
+    return {**passed_on, **_SET, **switches, "HOME": str(home), "TMPDIR": str(home)}
+
+
+def _tell_once(notes: Iterable[str]) -> None:
+    for note in notes:
+        if note not in _told:
+            _told.add(note)
+            _log.warning("%s", note)
 
 
 def _outcome(job: Job) -> Outcome:

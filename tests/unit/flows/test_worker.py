@@ -23,6 +23,7 @@ from onnx import TensorProto, helper
 from pipeline.artifacts import Export, ModelVersion, OnnxModel, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.flows import worker
+from pipeline.flows.isolation import Mode
 from pipeline.flows.worker import Limits, check_in_child, choose_exporter, export_in_child
 from pipeline.samples import Samples
 from pipeline.tensors import DYNAMIC, DataType, TensorSpec
@@ -93,25 +94,37 @@ def failure(export: Callable[..., Export]) -> Callable[..., str]:
     return run
 
 
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
+SLEEPER = """
+import os, subprocess, sys
+def sleeper(**options):
+    code = "import time; time.sleep(300)"
+    return subprocess.Popen([sys.executable, "-S", "-c", code, str(destination)], **options)
+"""
+"""Starts a process that can be found from outside, where it has another number."""
 
 
-def await_death(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while is_alive(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still alive"
-        time.sleep(0.02)
+def sleepers(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            is_zombie = process.status() == psutil.STATUS_ZOMBIE
+            if process.cmdline()[-1:] == [str(folder)] and not is_zombie:
+                found.append(process)
+    return found
 
 
-def await_number(file: Path) -> int:
+def await_sleeper(folder: Path) -> None:
     deadline = time.monotonic() + 30
-    while not (file.exists() and file.read_text()):
-        assert time.monotonic() < deadline, f"{file} was never written"
+    while not sleepers(folder):
+        assert time.monotonic() < deadline, "it was never started"
         time.sleep(0.02)
-    return int(file.read_text())
+
+
+def await_end(folder: Path) -> None:
+    deadline = time.monotonic() + 20
+    while sleepers(folder):
+        assert time.monotonic() < deadline, "it still runs"
+        time.sleep(0.02)
 
 
 def test_the_result_of_the_child_is_the_result(
@@ -156,30 +169,41 @@ def test_a_kill_is_explained(failure: Callable[..., str]) -> None:
 def test_time_is_limited_and_what_was_started_is_ended(
     failure: Callable[..., str], tmp_path: Path
 ) -> None:
-    message = failure(
-        """
-        import subprocess, time
-        child = subprocess.Popen(["sleep", "300"])
-        (destination / "pid").write_text(str(child.pid))
-        time.sleep(300)
-        """,
-        Limits(seconds=3),
-    )
+    started = time.monotonic()
+    message = failure(SLEEPER + "sleeper().wait()", Limits(seconds=3))
     assert "after 3 s, the time allowed" in message
-    await_death(await_number(tmp_path / "out" / "pid"))
+    assert time.monotonic() - started < 3 + worker._GUARD_SECONDS
+    assert not sleepers(tmp_path / "out")
 
 
-def test_what_a_successful_child_leaves_running_is_ended(
-    export: Callable[..., Export], tmp_path: Path
+DETACHED = """
+if os.fork() == 0:
+    sleeper(start_new_session=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize("isolation", [Mode.AUTO, Mode.OFF])
+@pytest.mark.parametrize("start", ["sleeper()", DETACHED], ids=["child", "detached"])
+@pytest.mark.parametrize("ending", ["", "raise KeyError"])
+def test_what_was_left_running_is_gone_when_the_call_returns(
+    export: Callable[..., Export], tmp_path: Path, isolation: Mode, start: str, ending: str
 ) -> None:
-    export(
-        """
-        import subprocess
-        child = subprocess.Popen(["sleep", "300"])
-        (destination / "pid").write_text(str(child.pid))
-        """
-    )
-    await_death(await_number(tmp_path / "out" / "pid"))
+    """Not soon after: the folders are removed now, and nobody may write into them any more."""
+    behaviour = SLEEPER + start + "\n" + ending
+    with pytest.raises(ModelError) if ending else contextlib.nullcontext():
+        export(behaviour, Limits(seconds=60, isolation=isolation))
+    assert not sleepers(tmp_path / "out")
+
+
+@pytest.mark.parametrize("isolation", [Mode.AUTO, Mode.OFF])
+def test_what_was_detached_is_gone_after_a_timeout_too(
+    failure: Callable[..., str], tmp_path: Path, isolation: Mode
+) -> None:
+    behaviour = SLEEPER + DETACHED + "import time; time.sleep(300)"
+    assert "time allowed" in failure(behaviour, Limits(seconds=3, isolation=isolation))
+    assert not sleepers(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -260,42 +284,35 @@ def test_the_child_sees_no_secrets_and_no_servers(
 def test_ctrl_c_ends_the_child(
     export: Callable[..., Export], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pids = []
-
     def interrupted(_pid: int, _seconds: float) -> bool:
-        pids.append(await_number(tmp_path / "out" / "pid"))
+        await_sleeper(tmp_path / "out")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(worker, "_await_end", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export(
-            """
-            import os, time
-            (destination / "pid").write_text(str(os.getpid()))
-            time.sleep(300)
-            """
-        )
-    await_death(pids[0])
+        export(SLEEPER + "sleeper().wait()")
+    assert not sleepers(tmp_path / "out")
 
 
-def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    (tmp_path / "behaviour.py").write_text(
-        "import os, time\n(destination / 'pid').write_text(str(os.getpid()))\ntime.sleep(300)"
-    )
+@pytest.mark.parametrize("isolation", [Mode.AUTO, Mode.OFF])
+def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path, isolation: Mode) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "behaviour.py").write_text(SLEEPER + DETACHED + "sleeper().wait()")
     script = f"""
 from pathlib import Path
 from pipeline.artifacts import ModelVersion, SourceModel
-from pipeline.flows.worker import export_in_child
+from pipeline.flows.worker import Limits, export_in_child
 version = ModelVersion(name="iris", version=3, run_id=None, source="", tags={{}})
 here = Path({str(tmp_path)!r})
-export_in_child(SourceModel(version=version, path=here, flavors=("scripted",), digest=""), here)
+source = SourceModel(version=version, path=here, flavors=("scripted",), digest="")
+export_in_child(source, here / "out", limits=Limits(isolation={isolation.value!r}))
 """
     # A killed parent cannot remove its temporary folder; pytest removes it with its own.
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-P", "-c", script], env=environment) as parent:
-        child = await_number(tmp_path / "pid")
+        await_sleeper(tmp_path / "out")
         parent.send_signal(signal.SIGKILL)
-    await_death(child)
+    await_end(tmp_path / "out")
 
 
 def test_the_first_flavor_with_an_exporter_is_chosen(tmp_path: Path) -> None:

@@ -1,0 +1,109 @@
+"""Says why a model's code failed, where the error itself does not.
+
+A limit, a wall or another package version shows up as whatever error the library on top of it
+raises. Guarantees: an error that was expected keeps its words; what is added is what was found.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipeline import errors
+from pipeline.flows.isolation import Entered
+from pipeline.flows.limits import Limits, exceeded
+from pipeline.flows.pins import described, differences, wheel_of
+
+LIMITS_HINT: Final = "load and convert the model by hand and watch what it does and uses"
+WALLS_HINT: Final = (
+    "log everything that the model needs with it; if you trust it, TRITONPIPE_ISOLATION=off lets "
+    "it reach what you can reach"
+)
+_NO_NETWORK: Final = ("Network is unreachable", "name resolution", "Name or service not known")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A :class:`pipeline.errors.TritonpipeError` on its way to the parent."""
+
+    kind: str
+    message: str
+    hint: str
+
+
+def failure_of(
+    error: Exception, *, subject: str, limits: Limits, entered: Entered, model: Path | None
+) -> Failure | None:
+    """The error that the parent raises; None for one that nobody expected.
+
+    Args:
+        error: What was raised.
+        subject: What was being done to which model.
+        limits: What the process could use.
+        entered: What it could reach.
+        model: Folder of the logged model; None if none was loaded.
+    """
+    for cause in _causes(error):
+        words = exceeded(cause, limits)
+        if words:
+            return Failure(kind="ModelError", message=f"{subject} {words}", hint=LIMITS_HINT)
+        words = _met_a_wall(cause, entered)
+        if words:
+            return Failure(kind="ModelError", message=f"{_told(error, subject)}; {words}",
+                           hint=WALLS_HINT)  # fmt: skip
+    if not isinstance(error, errors.TritonpipeError):
+        return None
+    hint = error.hint
+    if model is not None and isinstance(error, errors.ModelError):
+        hint = "; ".join([part for part in (_versions_hint(error, model), hint) if part])
+    return Failure(kind=type(error).__name__, message=error.message, hint=hint)
+
+
+def _told(error: Exception, subject: str) -> str:
+    if isinstance(error, errors.TritonpipeError):
+        return error.message
+    return f"{subject} failed: {type(error).__name__}: {error}"
+
+
+def _met_a_wall(cause: BaseException, entered: Entered) -> str:
+    """What the code asked for that is out of its reach, in words; empty if nothing."""
+    text = str(cause)
+    number = cause.errno if isinstance(cause, OSError) else None
+    if entered.level.network and (
+        number == errno.ENETUNREACH or any(words in text for words in _NO_NETWORK)
+    ):
+        return "the model's code asked for the network, which it cannot reach while it is exported"
+    if entered.level.files and number == errno.EROFS:
+        return "the model's code wrote to a folder that is not its own"
+    if entered.level.files and isinstance(cause, FileNotFoundError) and cause.filename:
+        return _hidden(str(cause.filename), entered)
+    return ""
+
+
+def _hidden(name: str, entered: Entered) -> str:
+    path = Path(name)
+    for folder in entered.hidden:
+        if path.is_relative_to(folder) and not path.is_relative_to(Path.cwd()):
+            return f"the model's code asked for {name}; it sees nothing of {folder} but itself"
+    return ""
+
+
+def _versions_hint(error: errors.ModelError, model: Path) -> str:
+    """Which packages differ from those of the training, or which one is missing."""
+    for cause in _causes(error):
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            return f"install it: pip install {wheel_of(cause.name, model)}"
+    found = differences(model)
+    return f"{described(found)}; install the same, or log the model again" if found else ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
