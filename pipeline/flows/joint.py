@@ -27,7 +27,7 @@ from pipeline.flows.journal import (
     FAILED,
     INTERRUPTED,
 )
-from pipeline.flows.locking import held_locks
+from pipeline.flows.locking import ENSEMBLES, held_locks
 from pipeline.flows.progress import Describe, Progress
 from pipeline.flows.publication import Candidate
 from pipeline.flows.publish import RepositoryState, read_state
@@ -189,7 +189,7 @@ def _locks(
     expected = concerned_ensembles(servers, models)
     with held_locks(
         servers.locks,
-        models | steps | expected.keys(),
+        models | steps | expected.keys() | ({ENSEMBLES} if steps or expected else set()),
         seconds=settings.lock_seconds,
         progress=progress,
     ) as held:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Final
 
 from pipeline.flows.progress import Progress
 from pipeline.locks import Held, Locks
+
+ENSEMBLES: Final = ".ensembles"
+"""Held, beside those of the models, while an ensemble is replaced, so that one is at a time.
+
+Triton's core can crash when several ensembles reload in one poll: the end of one looks for its
+record by an address that the record of the next may have by then, and frees that (``ModelDeleter``
+in its ``model_lifecycle.cc``; seen on 2.51, and unchanged in 2026).
+"""
 
 
 @contextmanager
@@ -20,7 +29,8 @@ def held_lock(locks: Locks, model: str, *, seconds: float, progress: Progress) -
     with ExitStack() as stack:
         with progress("lock") as describe:
             held = stack.enter_context(locks.hold(model, seconds=seconds, tell=describe))
-            describe(f"nobody else works on {model}")
+            what = "ensembles" if model == ENSEMBLES else model
+            describe(f"nobody else works on {what}")
         yield held
 
 

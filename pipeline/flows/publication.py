@@ -12,7 +12,7 @@ from pipeline.artifacts import Release, RepositoryEntry
 from pipeline.ensembles import steps_of
 from pipeline.errors import ConflictError
 from pipeline.flows.dependents import require_ensembles_kept
-from pipeline.flows.locking import held_locks
+from pipeline.flows.locking import ENSEMBLES, held_locks
 from pipeline.flows.progress import Progress
 from pipeline.flows.publish import RepositoryState, read_state
 from pipeline.flows.release import publish_entry, recorded_release
@@ -64,7 +64,8 @@ def publish_and_serve(
         UnavailableError: Store or server do not answer.
     """
     # The steps of an ensemble must stay as they are until it has proven itself.
-    models = {planned.model, *(step.model for step in steps_of(candidate.release.config))}
+    steps = {step.model for step in steps_of(candidate.release.config)}
+    models = {planned.model, *steps, *({ENSEMBLES} if steps else ())}
     with held_locks(
         servers.locks, models, seconds=settings.lock_seconds, progress=progress
     ) as locks:

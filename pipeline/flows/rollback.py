@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.artifacts import Confirmation, ModelVersion, Release
+from pipeline.ensembles import steps_of
 from pipeline.errors import RequestError
 from pipeline.flows.dependents import require_ensembles_kept
 from pipeline.flows.joint import release_together
@@ -18,7 +19,7 @@ from pipeline.flows.journal import (
     was_collected,
     was_confirmed,
 )
-from pipeline.flows.locking import held_lock
+from pipeline.flows.locking import ENSEMBLES, held_locks
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publication import Candidate
 from pipeline.flows.publish import read_state
@@ -99,14 +100,18 @@ def rollback(
                 servers, together, action=ROLLBACK, settings=settings, progress=watch
             ).confirmations
             return RollbackResult(plan=plan, confirmation=proofs[model], seconds=watch.seconds)
-        with held_lock(servers.locks, model, seconds=settings.lock_seconds, progress=watch) as held:
+        _wish, expected, _answers = _plan(servers, model, to)
+        names = {model, ENSEMBLES} if steps_of(expected.config) else {model}
+        with held_locks(
+            servers.locks, names, seconds=settings.lock_seconds, progress=watch
+        ) as locks:
             plan, release, golden = _plan(servers, model, to)
             require_ensembles_kept(servers, release)
             served = serve(
                 servers,
                 release,
                 golden,
-                held=held,
+                held=locks[model],
                 action=ROLLBACK,
                 seconds=settings.confirm_seconds,
                 progress=watch,

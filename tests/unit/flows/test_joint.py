@@ -19,6 +19,7 @@ from pipeline.errors import ConfirmationError, ConflictError, TritonpipeError, U
 from pipeline.flows.joint import release_together
 from pipeline.flows.joint_rollback import previous_together
 from pipeline.flows.journal import PROMOTE, ROLLBACK, Journal
+from pipeline.flows.locking import ENSEMBLES
 from pipeline.flows.progress import silent
 from pipeline.flows.publication import Candidate, publish_and_serve
 from pipeline.flows.publish import read_state
@@ -170,6 +171,18 @@ def test_no_request_meets_two_releases(scene: Scene) -> None:
     assert scene.served == [(2,), (2,), (2,)]
     assert scene.whole_follows
     assert scene.store.met == {frozenset({1}), frozenset({2})}
+
+
+def test_one_ensemble_is_replaced_at_a_time(scene: Scene) -> None:
+    scene.release(1)
+    with (
+        scene.servers.locks.hold(ENSEMBLES, seconds=0, tell=lambda _text: None),
+        pytest.raises(ConflictError, match="another publisher"),
+    ):
+        scene.release(2)
+    assert scene.served == [(1,), (1,), (1,)]
+    scene.release(2)
+    assert scene.served == [(2,), (2,), (2,)]
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR, Fault.INTERRUPT, Fault.KILL])
