@@ -18,15 +18,16 @@ from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
 from pipeline.exporters.columns import Features, features
 from pipeline.exporters.logged import described, example_or_generated, loaded
+from pipeline.exporters.predictions import (
+    LABEL,
+    PREDICTION,
+    PROBABILITIES,
+    as_in_graph,
+    predictions,
+)
+from pipeline.exporters.tree_graphs import TARGET_OPSET
 from pipeline.onnx_graph import onnx_model, rename_tensors
 from pipeline.samples import Array, Samples
-
-LABEL: Final = "label"
-PROBABILITIES: Final = "probabilities"
-PREDICTION: Final = "prediction"
-
-_TARGET_OPSET: Final = {"": 18, "ai.onnx.ml": 3}
-"""Old enough for every ONNX Runtime that a Triton release of the last two years brings."""
 
 _PACKAGES: Final = ("onnx", "scikit-learn", "skl2onnx")
 
@@ -52,7 +53,7 @@ class SklearnExporter:
         example, origin = example_or_generated(source)
         by_name = _picks_columns_by_name(estimator)
         taken = features(example, source, by_name=by_name)
-        expected = _expected(estimator, taken.original, predicted, source)
+        expected = predictions(estimator, taken.original, predicted, source)
         graph = _converted(estimator, taken, source)
         _name_tensors(graph, list(taken.inputs), predicted, source)
         _sort_opsets(graph)
@@ -65,9 +66,9 @@ class SklearnExporter:
 
         def ask(rows: Any) -> Samples:
             asked = features(rows, source, by_name=by_name)
-            answers = _expected(estimator, asked.original, predicted, source)
+            answers = predictions(estimator, asked.original, predicted, source)
             outputs = {
-                spec.name: _as_in_graph(answers[spec.name], spec, source) for spec in onnx.outputs
+                spec.name: as_in_graph(answers[spec.name], spec, source) for spec in onnx.outputs
             }
             return Samples(inputs=asked.inputs, outputs=outputs)
 
@@ -113,28 +114,6 @@ def _is_by_name(columns: Any) -> bool:
     return any(isinstance(item, str) for item in np.atleast_1d(np.asarray(columns, dtype=object)))
 
 
-def _expected(
-    estimator: Any, original: Any, predicted: tuple[str, ...], source: SourceModel
-) -> dict[str, Array]:
-    methods = {LABEL: "predict", PROBABILITIES: "predict_proba", PREDICTION: "predict"}
-    expected = {}
-    for name in predicted:
-        try:
-            values = getattr(estimator, methods[name])(original)
-        except Exception as error:
-            raise ModelError(
-                f"{source.version} cannot predict its own input example: {described(error)}",
-                hint="log the model again with an input example that it accepts",
-            ) from error
-        if isinstance(values, list) or (name == LABEL and np.ndim(values) != 1):
-            raise ModelError(
-                f"{source.version} predicts several labels per row; one is supported",
-                hint="log one model per label",
-            )
-        expected[name] = np.asarray(values)
-    return expected
-
-
 def _converted(estimator: Any, taken: Features, source: SourceModel) -> Any:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -153,7 +132,7 @@ def _converted(estimator: Any, taken: Features, source: SourceModel) -> Any:
                 source.version.name,
                 list(kinds.items()),
                 options=options,
-                target_opset=_TARGET_OPSET,
+                target_opset=TARGET_OPSET,
             )
 
     try:
@@ -206,30 +185,3 @@ def _sort_opsets(graph: Any) -> None:
     opsets = sorted((opset.domain, opset.version) for opset in graph.opset_import)
     del graph.opset_import[:]
     graph.opset_import.extend(make_opsetid(domain, version) for domain, version in opsets)
-
-
-def _as_in_graph(values: Array, spec: Any, source: SourceModel) -> Array:
-    """The estimator's prediction in the element type and rank of the graph's output.
-
-    Raises:
-        ModelError: A label is not kept exactly by the graph's type, or the shapes do not fit.
-    """
-    array = values.reshape(-1, 1) if values.ndim == 1 and len(spec.shape) == 2 else values
-    fits = array.ndim == len(spec.shape) and all(
-        size in (-1, found) for size, found in zip(spec.shape, array.shape, strict=True)
-    )
-    if not fits:
-        raise ModelError(
-            f"output {spec.name!r} of {source.version} has shape {list(spec.shape)} in the graph, "
-            f"the estimator predicts {list(values.shape)}"
-        )
-    if spec.data_type.numpy == "object":
-        return array.astype(str).astype(object)
-    cast = array.astype(spec.data_type.numpy)
-    if not spec.data_type.is_floating and not np.array_equal(cast, array):
-        raise ModelError(
-            f"the labels of {source.version} are {array.dtype}, which the graph cannot keep as "
-            f"{spec.data_type.value}",
-            hint="train with whole numbers or strings as labels",
-        )
-    return cast

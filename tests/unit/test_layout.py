@@ -33,7 +33,7 @@ class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {
             "torch", "sklearn", "skl2onnx", "pandas", "onnxscript", "pytest", "hypothesis",
-            "model_signing", "cryptography", "psycopg", "boto3",
+            "model_signing", "cryptography", "psycopg", "boto3", "xgboost", "lightgbm", "catboost",
         }:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
