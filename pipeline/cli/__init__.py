@@ -20,7 +20,7 @@ from pipeline.cli.mirror import mirror
 from pipeline.cli.publish import publish
 from pipeline.cli.stack import stack
 from pipeline.cli.store import store
-from pipeline.cli.verify import verify_release
+from pipeline.cli.verify import verify, verify_release
 from pipeline.errors import TritonpipeError
 
 
@@ -50,7 +50,7 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
 
 _COMMANDS = (
     demo, stack, mirror, models.promote, publish, models.rollback, models.status, models.inspect,
-    verify_release, repository.history, repository.gc, repository.fsck, store,
+    verify, verify_release, repository.history, repository.gc, repository.fsck, store,
 )  # fmt: skip
 for command in _COMMANDS:
     tritonpipe.add_command(command)

@@ -1,4 +1,4 @@
-"""``tritonpipe verify-release``."""
+"""``tritonpipe verify | verify-release``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,48 @@ from pathlib import Path
 import click
 
 from pipeline.cli.models import request_from_text
-from pipeline.cli.output import StageLog, emit, json_option
+from pipeline.cli.output import StageLog, emit, json_option, table
 from pipeline.errors import RequestError
+
+
+@click.command()
+@click.argument("model")
+@json_option
+def verify(model: str, as_json: bool) -> None:  # noqa: FBT001
+    """Ask the live servers again for the recorded answers.
+
+    MODEL is the name in Triton. Its golden inputs are sent to every server over gRPC and HTTP, and
+    the answers compared with the source model's own predictions. Nothing is changed; exit code
+    10 says that a server answers otherwise.
+
+    \b
+    Examples:
+      tritonpipe verify fraud
+      tritonpipe verify fraud --json | jq .confirmation.latency_milliseconds
+    """
+    from pipeline.flows.live_verification import verify_live
+    from pipeline.settings import load_settings
+
+    found = verify_live(model, load_settings(), progress=StageLog())
+
+    def human() -> None:
+        table(
+            ["run", "output", "rows", "max abs. error"],
+            [
+                [c.subject, c.output, str(c.rows), f"{c.max_absolute_error:.1e}"]
+                for c in found.confirmation.comparisons
+            ],
+        )
+        latency = ", ".join(
+            f"{protocol} {ms:.1f} ms"
+            for protocol, ms in found.confirmation.latency_milliseconds.items()
+        )
+        click.echo(
+            f"{found.model}/{found.confirmation.version} answers as recorded on {found.servers} "
+            f"of {found.servers} servers: {latency}"
+        )
+
+    emit(found, as_json=as_json, human=human)
 
 
 @click.command("verify-release")

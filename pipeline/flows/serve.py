@@ -118,9 +118,9 @@ def serve(
         with deferred_interrupts():
             try:
                 is_restored = _restore(servers, release, fallback, error, held, progress)
-            except _OvertakenError:
+            except _OvertakenError as overtaken:
                 note_end()
-                raise
+                raise ConfirmationError(overtaken.message, hint=overtaken.hint) from error
             note_end()
         if is_restored and not is_interrupt and fallback.version is not None:
             _prove_fallback(servers, model, fallback.version, error, held, seconds, progress)

@@ -59,6 +59,22 @@ def test_promotion_is_recorded_where_the_scientist_looks(
     assert sorted(Path(p).name for p in paths) == ["report.json", "report.md"]
 
 
+def test_the_live_server_can_be_asked_again_at_any_time(
+    name: str, register: Callable[..., int], tritonpipe: Callable[..., Any], settings: Settings
+) -> None:
+    register(name)
+    promote(PromotionRequest(model=name, version=1), settings)
+    done = tritonpipe("verify", name, "--json")
+    assert done.code == 0, done.err
+    assert done.data["confirmation"]["version"] == 1
+    assert {c["subject"] for c in done.data["confirmation"]["comparisons"]} == {
+        "triton grpc",
+        "triton http",
+    }
+    missing = tritonpipe("verify", f"{name}-nobody", "--json")
+    assert missing.code == 3
+
+
 def test_promoting_twice_is_promoting_once(
     name: str, register: Callable[..., int], settings: Settings, servers: Servers
 ) -> None:
