@@ -144,12 +144,14 @@ class Export:
             see :mod:`pipeline.samples`.
         samples_origin: Where the inputs come from, in words for the report.
         probes: Further inputs and predictions.
+        left_out: Inputs that could not be compared on, and why, in words for the report.
     """
 
     onnx: OnnxModel
     samples: Path
     samples_origin: str
     probes: tuple[Probe, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:

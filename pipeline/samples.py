@@ -6,7 +6,7 @@ NumPy text arrays and come back as object arrays of ``str``. Saving and loading 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -48,6 +48,19 @@ class Samples:
             outputs={name: np.concatenate([array] * times) for name, array in self.outputs.items()},
         )
 
+    def take(self, rows: Array) -> Samples:
+        """The rows of these numbers, in this order."""
+        return Samples(
+            inputs={name: array[rows] for name, array in self.inputs.items()},
+            outputs={name: array[rows] for name, array in self.outputs.items()},
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory; of text, that of the words as they are kept."""
+        arrays = (*self.inputs.values(), *self.outputs.values())
+        return sum(_as_stored(array).nbytes for array in arrays)
+
     def to_bytes(self) -> bytes:
         """Serialise as ``.npz``; equal samples give equal bytes."""
         arrays = {_INPUT + name: _as_stored(array) for name, array in self.inputs.items()}
@@ -60,6 +73,14 @@ class Samples:
         """Write the file and return its path."""
         path.write_bytes(self.to_bytes())
         return path
+
+
+def stacked(parts: Sequence[Samples]) -> Samples:
+    """The rows of all parts, one after another; all have the same tensors."""
+    return Samples(
+        inputs={n: np.concatenate([p.inputs[n] for p in parts]) for n in parts[0].inputs},
+        outputs={n: np.concatenate([p.outputs[n] for p in parts]) for n in parts[0].outputs},
+    )
 
 
 def samples_from_bytes(data: bytes) -> Samples:

@@ -36,6 +36,14 @@ def input_schema(source: SourceModel) -> Any | None:
     return None if signature is None else signature.inputs
 
 
+def optional_columns(source: SourceModel) -> frozenset[str]:
+    """Columns of which the signature says that they may be missing."""
+    schema = input_schema(source)
+    if schema is None or schema.is_tensor_spec():
+        return frozenset()
+    return frozenset(str(spec.name) for spec in schema.inputs if not spec.required)
+
+
 def input_example(source: SourceModel) -> Any | None:
     """The input example as MLflow gives it back: DataFrame, array, or dict of arrays.
 

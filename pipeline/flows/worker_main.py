@@ -115,7 +115,7 @@ def _do(job: Job) -> Outcome:
         exported = exporter.export(job.export.source, job.export.destination)
         from pipeline.exporters.answers import keep_answers
 
-        return Outcome(export=keep_answers(exported, job.export.destination))
+        return Outcome(export=keep_answers(exported, job.export.source, job.export.destination))
     if job.check is None:
         raise ValueError("the job asks for nothing")
     from pipeline.checks.parity import check_onnx

@@ -49,7 +49,7 @@ def source_from_folder(folder: Path, *, name: str = "model") -> SourceModel:
 
 def export_here(exporter: Exporter, source: SourceModel, destination: Path) -> Export:
     """What the child process does, in this one."""
-    return keep_answers(exporter.export(source, destination), destination)
+    return keep_answers(exporter.export(source, destination), source, destination)
 
 
 class ExporterContract:
@@ -71,9 +71,9 @@ class ExporterContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def exported(cls, beside: Exported) -> Export:
+    def exported(cls, source: SourceModel, beside: Exported) -> Export:
         """The same with the original's answers in files."""
-        return keep_answers(beside, beside.onnx.path.parent)
+        return keep_answers(beside, source, beside.onnx.path.parent)
 
     def test_the_flavor_is_chosen_for_the_model(self, source: SourceModel) -> None:
         """The entry point has the name of the flavor."""
@@ -122,6 +122,21 @@ class ExporterContract:
         for name, array in kept.outputs.items():
             np.testing.assert_array_equal(again.outputs[name], array)
 
+    def test_the_original_is_asked_more_than_its_example(self, exported: Export) -> None:
+        """A few rows are no proof; what it refused is told."""
+        example = load_samples(exported.samples)
+        assert exported.probes
+        for probe in exported.probes:
+            samples = load_samples(probe.samples)
+            assert probe.origin
+            for ours, theirs in (
+                (samples.inputs, example.inputs),
+                (samples.outputs, example.outputs),
+            ):
+                assert {n: a.dtype for n, a in ours.items()} == {
+                    n: a.dtype for n, a in theirs.items()
+                }
+
     def test_onnx_runtime_agrees_with_the_source(self, exported: Export) -> None:
         """At every batch size that the check tries."""
         report = check_onnx(
@@ -137,7 +152,7 @@ class ExporterContract:
         assert digest_of_files(digest_folder(source.path)) == source.digest
         assert exported.samples.is_relative_to(destination)
         inside = {path for path in destination.rglob("*") if path.is_file()}
-        assert inside == {exported.samples, *(p for p in exported.onnx.path.rglob("*"))}
+        assert inside == {*exported.files[1:], *(p for p in exported.onnx.path.rglob("*"))}
 
     def test_exporting_again_gives_the_same_digest(
         self, source: SourceModel, exported: Export, tmp_path: Path
@@ -146,6 +161,7 @@ class ExporterContract:
         again = export_here(self.exporter(), source, tmp_path)
         assert again.onnx.digest == exported.onnx.digest
         assert again.samples.read_bytes() == exported.samples.read_bytes()
+        assert [p.origin for p in again.probes] == [p.origin for p in exported.probes]
 
     def test_a_child_process_gives_the_same_digest(
         self, source: SourceModel, exported: Export, tmp_path: Path
@@ -154,3 +170,8 @@ class ExporterContract:
         again = export_in_child(source, tmp_path, limits=Limits(seconds=240))
         assert again.onnx.digest == exported.onnx.digest
         assert again.samples.read_bytes() == exported.samples.read_bytes()
+        for ours, theirs in zip(again.probes, exported.probes, strict=True):
+            assert ours.origin == theirs.origin
+            inputs = load_samples(theirs.samples).inputs
+            for name, array in load_samples(ours.samples).inputs.items():
+                np.testing.assert_array_equal(array, inputs[name])

@@ -254,7 +254,7 @@ def test_a_model_that_ends_the_process_is_no_success(
         from pathlib import Path
         from pipeline.artifacts import Export
         from pipeline.exporters import answers
-        answers.keep_answers = lambda exported, destination: Export(
+        answers.keep_answers = lambda exported, source, destination: Export(
             onnx=onnx, samples=Path("/etc/passwd"), samples_origin="")
         """,
     ],
@@ -372,3 +372,126 @@ def test_a_check_reports_agreement_and_difference(tmp_path: Path) -> None:
     assert not report.ok
     assert len(report.comparisons) == 3
     assert report.samples_origin == "here"
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A server on loopback, in a process of its own; gives its port."""
+    script = "import socket; s = socket.create_server(('127.0.0.1', 0)); "
+    script += "print(s.getsockname()[1], flush=True); s.accept()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        yield int(server.stdout.readline())
+        server.kill()
+
+
+def isolated(export: Callable[..., Export]) -> None:
+    """Skip where the kernel does not allow it, which the tests of isolation tell apart."""
+    try:
+        export("pass", Limits(seconds=60, isolation=Mode.REQUIRE))
+    except SettingsError as error:
+        pytest.skip(error.message)
+
+
+def test_code_that_asks_for_the_network_fails_and_the_error_says_so(
+    export: Callable[..., Export], listening: int
+) -> None:
+    isolated(export)
+    call = f"import socket; socket.create_connection(('127.0.0.1', {listening}), 5)"
+    with pytest.raises(ModelError) as caught:
+        export(call)
+    assert "Network is unreachable" in caught.value.message
+    assert "the model's code asked for the network" in caught.value.message
+    assert "TRITONPIPE_ISOLATION=off" in caught.value.hint
+    export(call, Limits(seconds=60, isolation=Mode.OFF))  # it did listen
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (
+            """
+            import socket
+            from pipeline.errors import ModelError
+            try:
+                socket.getaddrinfo("models.example", 443)
+            except OSError as error:
+                raise ModelError("iris/3 cannot be loaded") from error
+            """,
+            "iris/3 cannot be loaded; the model's code asked for the network",
+        ),
+        ("open('/usr/cache', 'w')", "wrote to a folder that is not its own"),
+        ("open('/root/.aws/credentials')", "asked for /root/.aws/credentials; it sees nothing of"),
+    ],
+)
+def test_a_wall_that_was_met_is_named(
+    export: Callable[..., Export], behaviour: str, words: str
+) -> None:
+    isolated(export)
+    with pytest.raises(ModelError) as caught:
+        export(behaviour)
+    assert words in caught.value.message
+
+
+def test_a_hostile_model_sees_no_credential_of_its_parent(
+    export: Callable[..., Export], tmp_path: Path
+) -> None:
+    isolated(export)
+    export(
+        """
+        from pathlib import Path
+        seen = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/environ")]
+        (destination / "seen").write_bytes(b"|".join(seen))
+        (destination / "pids").write_text(" ".join(p.name for p in Path("/proc").glob("[0-9]*")))
+        """
+    )
+    assert (tmp_path / "out" / "pids").read_text() == "1 2"
+    names = {part.partition(b"=")[0] for part in (tmp_path / "out" / "seen").read_bytes().split(b"\0")}
+    assert names
+    assert b"PYTEST_CURRENT_TEST" not in names
+    assert all(name.decode().strip("|") in ALLOWED for name in names)
+
+
+def test_what_is_worth_knowing_is_told_once(
+    export: Callable[..., Export], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        export("(source.path / 'requirements.txt').exists()", requirements="numpy==0.9\nonnx==1.0")
+    told = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert told == [f"the model was trained with numpy 0.9 (here {np.__version__})"]
+
+
+def test_a_failure_names_the_versions_that_differ(export: Callable[..., Export]) -> None:
+    with pytest.raises(ModelError) as caught:
+        export("from pipeline.errors import ModelError\nraise ModelError('cannot be loaded')",
+               requirements="numpy==0.9")  # fmt: skip
+    assert caught.value.message == "cannot be loaded"
+    assert f"trained with numpy 0.9 (here {np.__version__})" in caught.value.hint
+
+
+def test_a_missing_module_is_named_with_the_package_to_install(
+    export: Callable[..., Export],
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        export(
+            """
+            from pipeline.errors import ModelError
+            try:
+                import cv2
+            except ModuleNotFoundError as error:
+                raise ModelError("cannot be loaded") from error
+            """,
+            requirements="opencv-python==4.9.0.80",
+        )
+    assert "pip install opencv-python==4.9.0.80" in caught.value.hint
+
+
+@pytest.mark.parametrize("switch", worker._CODE_SWITCHES)
+@pytest.mark.parametrize(("flavor", "allowed"), [("onnx", "false"), ("sklearn", "true")])
+def test_formats_without_code_are_loaded_with_mlflows_switches_thrown(
+    tmp_path: Path, switch: str, flavor: str, allowed: str
+) -> None:
+    job = ExportJob(source=source_of(tmp_path, flavor), exporter=flavor, destination=tmp_path)
+    assert worker._runs_code(job_of(job)) == (allowed == "true")
