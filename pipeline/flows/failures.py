@@ -95,7 +95,8 @@ def _versions_hint(error: errors.ModelError, model: Path) -> str:
     """Which packages differ from those of the training, or which one is missing."""
     for cause in _causes(error):
         if isinstance(cause, ModuleNotFoundError) and cause.name:
-            return f"install it: pip install {wheel_of(cause.name, model)}"
+            package = wheel_of(cause.name, model)
+            return f"pip install {package}" if package else ""
     found = differences(model)
     return f"{described(found)}; install the same, or log the model again" if found else ""
 

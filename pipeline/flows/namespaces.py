@@ -7,6 +7,7 @@ raises ``OSError`` if the kernel refuses, with the name of the call.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -198,5 +199,7 @@ def _prctl(option: int, value: int = 0) -> int:
 def _checked(result: int, call: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{call}: {os.strerror(number)}")
+        # "No space left on device" would send people to look at their disks.
+        words = "user.max_user_namespaces" if number == errno.ENOSPC else os.strerror(number)
+        raise OSError(number, f"{call}: {words}")
     return result

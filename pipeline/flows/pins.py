@@ -67,14 +67,17 @@ def described(found: Iterable[Difference]) -> str:
 
 
 def wheel_of(module: str, model: Path) -> str:
-    """What to install for a module: the version that the model was trained with, if it is known."""
+    """What to install for a module: the version of the training; empty if nobody says.
+
+    The name of a module is no name of a package: who installs by guessing installs a stranger's.
+    """
     top = module.partition(".")[0]
     pins = _pins(model)
     for name in (_WHEELS.get(top, ""), top):
         package = _normal(name)
         if package in pins:
             return f"{package}=={pins[package]}"
-    return _WHEELS.get(top, top)
+    return _WHEELS.get(top, "")
 
 
 def _pins(model: Path) -> dict[str, str]:
