@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
+from pipeline.errors import ConflictError
 from pipeline.flows.progress import Progress
 from pipeline.locks import Held, Locks
 
@@ -16,6 +17,8 @@ Triton's core can crash when several ensembles reload in one poll: the end of on
 record by an address that the record of the next may have by then, and frees that (``ModelDeleter``
 in its ``model_lifecycle.cc``; seen on 2.51, and unchanged in 2026).
 """
+
+_AN_ENSEMBLE: Final = "an ensemble"
 
 
 @contextmanager
@@ -28,9 +31,16 @@ def held_lock(locks: Locks, model: str, *, seconds: float, progress: Progress) -
     """
     with ExitStack() as stack:
         with progress("lock") as describe:
-            held = stack.enter_context(locks.hold(model, seconds=seconds, tell=describe))
-            what = "ensembles" if model == ENSEMBLES else model
-            describe(f"nobody else works on {what}")
+
+            def tell(text: str) -> None:
+                describe(text.replace(ENSEMBLES, _AN_ENSEMBLE))
+
+            try:
+                held = stack.enter_context(locks.hold(model, seconds=seconds, tell=tell))
+            except ConflictError as error:
+                message = error.message.replace(ENSEMBLES, _AN_ENSEMBLE)
+                raise ConflictError(message, hint=error.hint) from error
+            tell(f"nobody else works on {model}")
         yield held
 
 

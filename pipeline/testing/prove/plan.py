@@ -59,7 +59,9 @@ def _sweep(
     *,
     every: int = 1,
 ) -> Row:
-    sweep = Sweep(scenario(), means.arena, means.publisher, lanes=means.lanes, tell=means.tell)
+    # Ensembles are replaced one at a time, so lanes would only wait for each other.
+    lanes = 1 if scenario is Release else means.lanes
+    sweep = Sweep(scenario(), means.arena, means.publisher, lanes=lanes, tell=means.tell)
     breaks = [b for b in breaks_of(sweep.requests(title)) if means.fault in str(b)]
     if means.cases:
         every = max(1, len(breaks) // means.cases)

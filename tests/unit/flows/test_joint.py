@@ -177,7 +177,7 @@ def test_one_ensemble_is_replaced_at_a_time(scene: Scene) -> None:
     scene.release(1)
     with (
         scene.servers.locks.hold(ENSEMBLES, seconds=0, tell=lambda _text: None),
-        pytest.raises(ConflictError, match="another publisher"),
+        pytest.raises(ConflictError, match="an ensemble is being published by another publisher"),
     ):
         scene.release(2)
     assert scene.served == [(1,), (1,), (1,)]
