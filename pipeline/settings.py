@@ -80,6 +80,13 @@ class Settings(BaseSettings):
     export_seconds: Annotated[float, Field(gt=0)] = 900.0
     """How long loading and exporting a model may take."""
 
+    cache: str = ""
+    """Folder of exports that need not be made again; by default below the user's cache folder, and
+    ``off`` for none."""
+
+    cache_bytes: Annotated[int, Field(ge=0)] = 10 * 2**30
+    """What they may take; the ones not used for longest go first."""
+
     isolation: Literal["auto", "require", "off"] = "auto"
     """Whether a model's code is kept from the network, the files and the processes of this user: as
     far as the kernel allows it, or not without it, or not at all."""

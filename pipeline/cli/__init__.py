@@ -15,6 +15,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli import errors, models, repository
+from pipeline.cli.cache import cache
 from pipeline.cli.demo import demo
 from pipeline.cli.mirror import mirror
 from pipeline.cli.publish import publish
@@ -50,7 +51,7 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
 
 _COMMANDS = (
     demo, stack, mirror, models.promote, publish, models.rollback, models.status, models.inspect,
-    verify, verify_release, repository.history, repository.gc, repository.fsck, store,
+    verify, verify_release, repository.history, repository.gc, repository.fsck, store, cache,
 )  # fmt: skip
 for command in _COMMANDS:
     tritonpipe.add_command(command)

@@ -16,9 +16,11 @@ from pipeline.artifacts import (
     PublishPlan,
     Release,
     Report,
+    SourceModel,
 )
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
 from pipeline.errors import RefusedError
+from pipeline.flows.export_cache import open_cache
 from pipeline.flows.isolation import Mode
 from pipeline.flows.journal import PROMOTE
 from pipeline.flows.progress import Progress, Stopwatch, silent
@@ -29,7 +31,7 @@ from pipeline.flows.release import refuse_other_model, refuse_unsigned, reusable
 from pipeline.flows.replicas import require_live
 from pipeline.flows.serve import Served, proof_of_served
 from pipeline.flows.servers import Servers, open_servers
-from pipeline.flows.worker import Limits, check_in_child, export_in_child
+from pipeline.flows.worker import Limits, check_in_child, choose_exporter, export_in_child
 from pipeline.manifest import Lineage
 from pipeline.model_config import ServingOptions, check_name
 from pipeline.samples import Samples, load_samples
@@ -166,8 +168,8 @@ def prepare(
         limits = Limits(seconds=settings.export_seconds, isolation=Mode(settings.isolation))
         (work / "export").mkdir()
         with progress("export") as describe:
-            export = export_in_child(source, work / "export", limits=limits)
-            describe(_describe_export(export))
+            export, was_there = _export(source, work / "export", limits, settings)
+            describe(_describe_export(export) + (", made before" if was_there else ""))
         with progress("check") as describe:
             report = _check(export, settings, limits)
             describe(
@@ -182,6 +184,20 @@ def prepare(
             signed = ", signed" if prepared.plan.signed else ""
             describe(f"backend onnxruntime, {len(files)} files{signed}")
         yield prepared
+
+
+def _export(
+    source: SourceModel, folder: Path, limits: Limits, settings: Settings
+) -> tuple[Export, bool]:
+    """The export, and whether it was made before."""
+
+    def make() -> Export:
+        return export_in_child(source, folder, limits=limits)
+
+    cache = open_cache(settings)
+    if cache is None:
+        return make(), False
+    return cache.export(source, choose_exporter(source), folder, make)
 
 
 def _check(export: Export, settings: Settings, limits: Limits) -> Report:

@@ -47,6 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             variables = stack.environment_variables() | without_proxy(os.environ)
             for name, value in variables.items():
                 patch.setenv(name, value)
+            patch.setenv("TRITONPIPE_CACHE", str(tmp_path_factory.mktemp("exports")))
             yield stack
         finally:
             down_without_a_trace(stack)

@@ -75,6 +75,21 @@ def test_the_live_server_can_be_asked_again_at_any_time(
     assert missing.code == 3
 
 
+def test_the_same_model_under_another_name_is_not_exported_again(
+    name: str, register: Callable[..., int], settings: Settings, tritonpipe: Callable[..., Any]
+) -> None:
+    register(name)
+    first = promote(PromotionRequest(model=name, version=1), settings)
+    done = tritonpipe("promote", f"{name}/1", "--name", f"{name}-again", "--json")
+    assert done.code == 0, done.err
+    assert "made before" in done.err
+    assert done.data["outcome"] == "promoted"
+    assert done.data["report"]["comparisons"], "what was kept is compared all the same"
+    assert first.report is not None
+    listed = tritonpipe("cache", "ls", "--json")
+    assert f"{name}/1" in {entry["model"] for entry in listed.data}
+
+
 def test_promoting_twice_is_promoting_once(
     name: str, register: Callable[..., int], settings: Settings, servers: Servers
 ) -> None:
