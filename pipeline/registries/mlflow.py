@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-import yaml
-
 from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
 from pipeline.errors import ModelError, RequestError, UnavailableError
 from pipeline.manifest import digest_folder, digest_of_files
 from pipeline.registries import RegisteredModel, Run
+from pipeline.registries.fetched import flavors_of_fetched
 
 _log = logging.getLogger(__name__)
 
@@ -226,14 +225,7 @@ def _registered_model(model: Any) -> RegisteredModel:
 
 
 def _source_model(version: ModelVersion, folder: Path) -> SourceModel:
-    try:
-        document = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
-        flavors = tuple(document["flavors"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ModelError(
-            f"the MLmodel file of {version} is missing or damaged: {error}",
-            hint="log and register the model again",
-        ) from error
+    flavors = flavors_of_fetched(folder, str(version))
     return SourceModel(
         version=version,
         path=folder,
