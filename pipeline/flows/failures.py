@@ -97,6 +97,8 @@ def _versions_hint(error: errors.ModelError, model: Path) -> str:
         if isinstance(cause, ModuleNotFoundError) and cause.name:
             package = wheel_of(cause.name, model)
             return f"pip install {package}" if package else ""
+    if all(isinstance(cause, errors.TritonpipeError) for cause in _causes(error)):
+        return ""  # found by an exporter, which knows better; no library has failed
     found = differences(model)
     return f"{described(found)}; install the same, or log the model again" if found else ""
 

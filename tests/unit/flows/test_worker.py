@@ -21,7 +21,8 @@ import psutil
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.artifacts import Export, ModelVersion, OnnxModel, SourceModel
+from pipeline.artifacts import Export, ModelVersion, OnnxModel, Probe, SourceModel
+from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import DependencyError, ModelError, SettingsError
 from pipeline.flows import formats, worker
 from pipeline.flows.isolation import Mode
@@ -357,12 +358,19 @@ def check(tmp_path: Path, factor: float) -> Any:
     )
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
     samples = Samples(inputs={"x": rows}, outputs={"y": rows * np.float32(factor)})
-    return check_in_child(
-        described,
-        samples.save(tmp_path / "samples.npz"),
+    (tmp_path / "cases").mkdir(exist_ok=True)
+    export = Export(
+        onnx=described,
+        samples=samples.save(tmp_path / "samples.npz"),
         samples_origin="here",
-        relative_tolerance=1e-3,
-        absolute_tolerance=1e-5,
+        probes=(Probe(samples=samples.save(tmp_path / "probe-0.npz"), origin="there"),),
+        left_out=("nothing",),
+    )
+    return check_in_child(
+        export,
+        cases=tmp_path / "cases",
+        tolerances=Tolerances(),
+        max_batch_size=4,
         limits=IN_TIME,
     )
 
@@ -371,8 +379,9 @@ def test_a_check_reports_agreement_and_difference(tmp_path: Path) -> None:
     assert check(tmp_path, 2.0).ok
     report = check(tmp_path, 2.5)
     assert not report.ok
-    assert len(report.comparisons) == 3
-    assert report.samples_origin == "here"
+    assert {c.inputs for c in report.comparisons} == {"here", "there"}
+    assert (report.samples_origin, report.left_out) == ("here", ("nothing",))
+    assert (tmp_path / "cases" / "case-1.npz").exists()
 
 
 @pytest.fixture
@@ -467,12 +476,22 @@ def test_what_is_worth_knowing_is_told_once(
     assert told == [f"the model was trained with numpy 0.9 (here {np.__version__})"]
 
 
-def test_a_failure_names_the_versions_that_differ(export: Callable[..., Export]) -> None:
+@pytest.mark.parametrize(("cause", "is_named"), [("KeyError('_loss')", True), ("None", False)])
+def test_the_failure_of_a_library_names_the_versions_that_differ(
+    export: Callable[..., Export], cause: str, is_named: bool
+) -> None:
+    """What an exporter finds wrong itself has nothing to do with them."""
     with pytest.raises(ModelError) as caught:
-        export("from pipeline.errors import ModelError\nraise ModelError('cannot be loaded')",
-               requirements="numpy==0.9")  # fmt: skip
+        export(
+            f"""
+            from pipeline.errors import ModelError
+            raise ModelError("cannot be loaded", hint="look at it") from {cause}
+            """,
+            requirements="numpy==0.9",
+        )
     assert caught.value.message == "cannot be loaded"
-    assert f"trained with numpy 0.9 (here {np.__version__})" in caught.value.hint
+    assert "look at it" in caught.value.hint
+    assert (f"trained with numpy 0.9 (here {np.__version__})" in caught.value.hint) is is_named
 
 
 def test_a_missing_module_is_named_with_the_package_to_install(
@@ -506,3 +525,36 @@ def test_mlflows_switches_are_thrown_for_formats_without_code(
     seen = json.loads((tmp_path / "out" / "seen").read_text())
     assert seen["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == allowed
     assert seen["MLFLOW_ALLOW_MODEL_CODE_EXECUTION"] == allowed
+
+
+@pytest.mark.parametrize("is_code", [False, True])
+def test_mlflow_obeys_its_switches(
+    export: Callable[..., Export], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_code: bool
+) -> None:
+    """The names of the switches are MLflow's to change."""
+    if not is_code:
+        monkeypatch.setattr(formats, "_NEVER_CODE", frozenset({"scripted"}))
+    behaviour = """
+    import json, pickle
+    import mlflow.sklearn
+    from pipeline.errors import ModelError
+    class Payload:
+        def __reduce__(self):
+            return type(destination).touch, (destination / "trace",)
+    logged = destination / "logged"
+    logged.mkdir()
+    (logged / "model.pkl").write_bytes(pickle.dumps(Payload()))
+    options = {"pickled_model": "model.pkl", "serialization_format": "pickle",
+               "sklearn_version": "1.0"}
+    (logged / "MLmodel").write_text(json.dumps({"flavors": {"sklearn": options}}))
+    try:
+        mlflow.sklearn.load_model(str(logged))
+    except mlflow.MlflowException as error:
+        raise ModelError(str(error)) from error
+    """
+    if is_code:
+        export(behaviour)
+    else:
+        with pytest.raises(ModelError, match="MLFLOW_ALLOW_"):
+            export(behaviour)
+    assert (tmp_path / "out" / "trace").exists() is is_code
