@@ -59,12 +59,12 @@ class Samples:
     def nbytes(self) -> int:
         """Size in memory; of text, that of the words as they are kept."""
         arrays = (*self.inputs.values(), *self.outputs.values())
-        return sum(_as_stored(array).nbytes for array in arrays)
+        return sum(as_stored(array).nbytes for array in arrays)
 
     def to_bytes(self) -> bytes:
         """Serialise as ``.npz``; equal samples give equal bytes."""
-        arrays = {_INPUT + name: _as_stored(array) for name, array in self.inputs.items()}
-        arrays |= {_OUTPUT + name: _as_stored(array) for name, array in self.outputs.items()}
+        arrays = {_INPUT + name: as_stored(array) for name, array in self.inputs.items()}
+        arrays |= {_OUTPUT + name: as_stored(array) for name, array in self.outputs.items()}
         stream = BytesIO()
         np.savez_compressed(stream, allow_pickle=False, **arrays)
         return stream.getvalue()
@@ -101,7 +101,8 @@ def load_samples(path: Path) -> Samples:
     return samples_from_bytes(path.read_bytes())
 
 
-def _as_stored(array: Array) -> Array:
+def as_stored(array: Array) -> Array:
+    """Text as NumPy text, which needs no pickle."""
     return array.astype(str) if array.dtype == object else array
 
 

@@ -71,8 +71,18 @@ class Settings(BaseSettings):
     device: Literal["cpu", "gpu"] = "cpu"
     """Where Triton runs the model."""
 
-    relative_tolerance: Annotated[float, Field(ge=0)] = RELATIVE_TOLERANCE
-    absolute_tolerance: Annotated[float, Field(ge=0)] = ABSOLUTE_TOLERANCE
+    relative_tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = RELATIVE_TOLERANCE
+    """Of answers. What is set here counts before the tags of a model version, see
+    :mod:`pipeline.checks.tolerances`; what is not set depends on the type of the output."""
+
+    absolute_tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = ABSOLUTE_TOLERANCE
+    """Of answers near zero; the same holds for it."""
+
+    allowed_row_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The part of all compared rows that may be out of tolerance; the same holds for it."""
+
+    refusals: str = ""
+    """Folder for the inputs on which an export failed; a temporary one by default."""
 
     confirm_seconds: Annotated[float, Field(gt=0)] = 90.0
     """How long to wait for Triton to serve a committed version before rolling back."""
@@ -125,6 +135,10 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
+
+    def explicit(self, *names: str) -> dict[str, float]:
+        """Those of these settings that were set, not those that have their default."""
+        return {name: getattr(self, name) for name in names if name in self.model_fields_set}
 
     def required(self, name: str) -> str:
         """The value of a setting that has no default.

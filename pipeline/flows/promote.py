@@ -19,7 +19,8 @@ from pipeline.artifacts import (
     SourceModel,
 )
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
-from pipeline.errors import RefusedError
+from pipeline.checks.tolerances import NAMES as TOLERANCES
+from pipeline.checks.tolerances import Tolerances, chosen_tolerances
 from pipeline.flows.export_cache import open_cache
 from pipeline.flows.isolation import Mode
 from pipeline.flows.journal import PROMOTE
@@ -27,6 +28,7 @@ from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publication import Candidate, publish_and_serve
 from pipeline.flows.publish import RepositoryState, plan_publication, read_state
 from pipeline.flows.record import record_promotion
+from pipeline.flows.refusal import refused
 from pipeline.flows.release import refuse_other_model, refuse_unsigned, reusable_release
 from pipeline.flows.replicas import require_live
 from pipeline.flows.serve import Served, proof_of_served
@@ -160,6 +162,7 @@ def prepare(
 ) -> Iterator[Prepared]:
     """Fetch, export, check and configure in a temporary folder that lives as long as the body."""
     signer = chosen_signer(settings)  # a key that cannot be used is told before the export
+    tolerances = chosen_tolerances(settings.explicit(*TOLERANCES), version.tags)
     with tempfile.TemporaryDirectory(prefix="tritonpipe-") as folder:
         work = Path(folder)
         with progress("fetch") as describe:
@@ -171,10 +174,11 @@ def prepare(
             export, was_there = _export(source, work / "export", limits, settings)
             describe(_describe_export(export) + (", made before" if was_there else ""))
         with progress("check") as describe:
-            report = _check(export, settings, limits)
+            report = _check(export, version, tolerances, settings, limits, work / "cases")
             describe(
                 f"{len(report.comparisons)} comparisons agree, "
                 f"largest difference {report.max_absolute_error:.1e}, on {report.samples_origin}"
+                + "".join(f"; not compared: {told}" for told in report.left_out)
             )
         with progress("configure") as describe:
             prepared = _configure(
@@ -200,23 +204,24 @@ def _export(
     return cache.export(source, choose_exporter(source), folder, make)
 
 
-def _check(export: Export, settings: Settings, limits: Limits) -> Report:
+def _check(
+    export: Export,
+    version: ModelVersion,
+    tolerances: Tolerances,
+    settings: Settings,
+    limits: Limits,
+    cases: Path,
+) -> Report:
+    cases.mkdir()
     report = check_in_child(
-        export.onnx,
-        export.samples,
-        relative_tolerance=settings.relative_tolerance,
-        absolute_tolerance=settings.absolute_tolerance,
-        samples_origin=export.samples_origin,
+        export,
+        cases=cases,
+        tolerances=tolerances,
+        max_batch_size=serving_options(settings).max_batch_size,
         limits=limits,
     )
     if not report.ok:
-        problems = [f"{c.subject}: {c.problem}" for c in report.comparisons if not c.ok]
-        raise RefusedError(
-            "the export does not agree with the model's own predictions: "
-            + "; ".join(problems or ["nothing could be compared"]),
-            hint="nothing was published. If the difference is acceptable, set "
-            "TRITONPIPE_RELATIVE_TOLERANCE or TRITONPIPE_ABSOLUTE_TOLERANCE",
-        )
+        raise refused(report, export, cases, version=version, folder=settings.refusals)
     return report
 
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Final
 
 from pipeline import errors
-from pipeline.artifacts import Export, OnnxModel, Report, SourceModel
+from pipeline.artifacts import Export, Report, SourceModel
+from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import ModelError, TritonpipeError
 from pipeline.flows.failures import LIMITS_HINT, Failure
 from pipeline.flows.formats import runs_code
@@ -119,29 +120,35 @@ def export_in_child(
 
 
 def check_in_child(
-    onnx: OnnxModel,
-    samples: Path,
+    export: Export,
     *,
-    samples_origin: str,
-    relative_tolerance: float,
-    absolute_tolerance: float,
+    cases: Path,
+    tolerances: Tolerances,
+    max_batch_size: int,
     limits: Limits | None = None,
 ) -> Report:
     """Run an exported model and compare it with the predictions of its source.
+
+    Args:
+        export: What was exported.
+        cases: An empty folder for the inputs on which it fails.
+        tolerances: How far its answers may be away.
+        max_batch_size: The largest batch that the server forms.
+        limits: What the child may use.
 
     Raises:
         ModelError: Running it ended the child. Answers that differ are findings in the report.
     """
     job = CheckJob(
-        onnx=onnx,
-        samples=samples,
-        samples_origin=samples_origin,
-        relative_tolerance=relative_tolerance,
-        absolute_tolerance=absolute_tolerance,
+        export=export,
+        tolerances=tolerances,
+        max_batch_size=max_batch_size,
+        cases=cases.resolve(),
     )
-    report = _run(f"checking the ONNX model in {onnx.path}", limits, check=job).report
+    subject = f"checking the ONNX model in {export.onnx.path}"
+    report = _run(subject, limits, check=job).report
     if report is None:
-        raise ModelError(f"checking the ONNX model in {onnx.path} gave no report")
+        raise ModelError(f"{subject} gave no report")
     return report
 
 

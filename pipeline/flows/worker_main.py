@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Export, OnnxModel, Report, SourceModel
+from pipeline.artifacts import Export, Report, SourceModel
+from pipeline.checks.tolerances import Tolerances
 from pipeline.flows.failures import Failure, failure_of
 from pipeline.flows.isolation import Entered, Level, enter
 from pipeline.flows.limits import Limits, impose
@@ -35,13 +36,19 @@ class ExportJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckJob:
-    """Run an exported model and compare with the predictions of its source."""
+    """Run an exported model and compare with the predictions of its source.
 
-    onnx: OnnxModel
-    samples: Path
-    samples_origin: str
-    relative_tolerance: float
-    absolute_tolerance: float
+    Attributes:
+        export: The model and the predictions.
+        tolerances: How far it may be from them.
+        max_batch_size: The largest batch that the server forms.
+        cases: Folder for the inputs on which it fails.
+    """
+
+    export: Export
+    tolerances: Tolerances
+    max_batch_size: int
+    cases: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +103,8 @@ def _enter(job: Job) -> Entered:
     writable = [job.result.parent]
     if job.export is not None:
         writable.append(job.export.destination)
+    if job.check is not None:
+        writable.append(job.check.cases)
     return enter(
         job.limits.isolation, parent=job.parent, writable=writable, readable=set(_files(job))
     )
@@ -118,15 +127,13 @@ def _do(job: Job) -> Outcome:
         return Outcome(export=keep_answers(exported, job.export.source, job.export.destination))
     if job.check is None:
         raise ValueError("the job asks for nothing")
-    from pipeline.checks.parity import check_onnx
-    from pipeline.samples import load_samples
+    from pipeline.checks.gate import check_export
 
-    report = check_onnx(
-        job.check.onnx,
-        load_samples(job.check.samples),
-        samples_origin=job.check.samples_origin,
-        relative_tolerance=job.check.relative_tolerance,
-        absolute_tolerance=job.check.absolute_tolerance,
+    report = check_export(
+        job.check.export,
+        tolerances=job.check.tolerances,
+        max_batch_size=job.check.max_batch_size,
+        cases=job.check.cases,
     )
     return Outcome(report=report)
 
@@ -138,6 +145,9 @@ def _files(value: Any) -> Iterator[Path]:
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             yield from _files(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _files(item)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
-from pipeline.artifacts import OnnxModel
-from pipeline.checks.parity import check_onnx, compare
-from pipeline.reports import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, Comparison
-from pipeline.samples import Samples
-from pipeline.tensors import DYNAMIC, DataType, TensorSpec
+from pipeline.checks.parity import compare, compare_outputs
+from pipeline.checks.tolerances import Tolerances
+from pipeline.reports import Comparison, Question
 
 
 def compared(expected: Any, actual: Any) -> Comparison:
@@ -146,74 +141,55 @@ def test_a_missing_and_an_additional_output_are_problems() -> None:
     assert additional.problem == "output 'b' has no prediction of the source model"
 
 
-def doubling(folder: Path, node: Any = None, batch: Any = "rows") -> OnnxModel:
-    """``y = x + x``, or another node."""
-    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, 2]) for n in "xy"]
-    node = node or helper.make_node("Add", ["x", "x"], ["y"])
-    graph = helper.make_graph([node], "g", tensors[:1], tensors[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / "model.onnx")
-    shape = (DYNAMIC if batch == "rows" else batch, 2)
-    specs = [TensorSpec(name=n, data_type=DataType.FP32, shape=shape) for n in "xy"]
-    return OnnxModel(
-        path=folder,
-        opset=17,
-        inputs=(specs[0],),
-        outputs=(specs[1],),
-        digest="",
-        source_digest="",
-        flavor="onnx",
-        tools={},
-    )
+PROBABILITIES = np.array([[0.7, 0.3], [0.5002, 0.4998], [0.1, 0.9]], np.float32)
 
 
-def report_of(model: OnnxModel, outputs: Any) -> Any:
-    samples = Samples(inputs={"x": FLOATS}, outputs={"y": np.asarray(outputs, np.float32)})
-    return check_onnx(model, samples, samples_origin="here")
+def test_a_label_is_excused_only_where_the_two_best_are_as_good_as_equal() -> None:
+    labels = np.array([0, 0, 1])
+    expected = {"label": labels, "probabilities": PROBABILITIES}
+    options = {"relative_tolerance": 1e-3, "absolute_tolerance": 1e-5}
+    for row, is_excused in enumerate([False, True, False]):
+        other = labels.copy()
+        other[row] = 1 - other[row]
+        found = compare("run", expected, {**expected, "label": other}, **options)
+        assert found[0].ok is is_excused
+        assert found[0].failing_rows == (() if is_excused else (row,))
 
 
-def test_a_model_that_takes_batches_is_run_three_times(tmp_path: Path) -> None:
-    report = report_of(doubling(tmp_path), FLOATS * 2)
-    assert report.ok
-    assert [(c.subject, c.rows) for c in report.comparisons] == [
-        ("onnx, batch 3", 3),
-        ("onnx, first row alone", 1),
-        ("onnx, batch 6 (rows repeated)", 6),
-    ]
-    assert report.samples_origin == "here"
-    assert report.relative_tolerance == RELATIVE_TOLERANCE
-    assert report.absolute_tolerance == ABSOLUTE_TOLERANCE
+@pytest.mark.parametrize(
+    ("wrong", "ok"),
+    [
+        ([0.3, 0.7], False),  # another class
+        ([0.45, 0.55], False),  # within the tolerance of 0.25, and yet another class
+        ([0.6, 0.4], True),
+        ([np.nan, np.nan], True),  # no decision at all: told by the comparison of values
+    ],
+)
+def test_the_decision_counts_besides_the_tolerance(wrong: list[float], *, ok: bool) -> None:
+    expected = np.array([[0.7, 0.3], [0.1, 0.9]], np.float32)
+    actual = expected.copy()
+    actual[0] = wrong
+    tolerances = Tolerances(relative_tolerance=0.0, absolute_tolerance=0.25)
+    _, decision = compare_outputs("run", "", {"p": expected}, {"p": actual}, tolerances)
+    assert decision.comparison.question is Question.DECISION
+    assert decision.comparison.ok is ok
+    if not ok:
+        assert "decides differently in row 0: the most probable is number 0, found 1" in (
+            decision.comparison.problem
+        )
 
 
-def test_a_model_without_batches_is_run_once(tmp_path: Path) -> None:
-    report = report_of(doubling(tmp_path, batch=3), FLOATS * 2)
-    assert report.ok
-    assert [c.subject for c in report.comparisons] == ["onnx, batch 3"]
-
-
-def test_a_wrong_answer_is_found(tmp_path: Path) -> None:
-    report = report_of(doubling(tmp_path), FLOATS * 2.01)
-    assert not report.ok
-    assert report.max_absolute_error == pytest.approx(0.06, rel=1e-3)
-
-
-def test_a_model_that_mixes_rows_is_found(tmp_path: Path) -> None:
-    softmax = helper.make_node("Softmax", ["x"], ["y"], axis=0)
-    report = report_of(doubling(tmp_path, softmax), np.exp(FLOATS) / np.exp(FLOATS).sum(axis=0))
-    assert [c.ok for c in report.comparisons] == [True, False, False]
-
-
-def test_a_run_that_fails_is_a_finding(tmp_path: Path) -> None:
-    report = report_of(doubling(tmp_path, batch=7), FLOATS * 2)
-    assert not report.ok
-    assert "ONNX Runtime cannot run it" in report.comparisons[0].problem
-
-
-def test_no_rows_are_no_proof(tmp_path: Path) -> None:
-    samples = Samples(inputs={"x": FLOATS[:0]}, outputs={"y": FLOATS[:0]})
-    assert not check_onnx(doubling(tmp_path), samples, samples_origin="").ok
-
-
-def test_no_expected_outputs_are_no_proof(tmp_path: Path) -> None:
-    samples = Samples(inputs={"x": FLOATS}, outputs={})
-    assert not check_onnx(doubling(tmp_path), samples, samples_origin="").ok
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[0.7, 0.4], [0.5, 0.5]],
+        [[1.5, -0.5], [0.5, 0.5]],
+        [[np.nan, 1.0], [0.5, 0.5]],
+        [[1.0], [1.0]],
+    ],
+    ids=["other sums", "negative", "not a number", "one column"],
+)
+def test_scores_that_are_no_probabilities_have_no_decision(values: Any) -> None:
+    scores = {"y": np.array(values, np.float32)}
+    found = compare_outputs("run", "", scores, scores, Tolerances())
+    assert [c.comparison.question for c in found] == [Question.VALUES]

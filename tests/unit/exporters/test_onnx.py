@@ -12,7 +12,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.artifacts import Export, SourceModel
-from pipeline.checks.parity import check_onnx
+from pipeline.checks.gate import check_export
 from pipeline.errors import ModelError
 from pipeline.exporters.logged import LOGGED_ORIGIN
 from pipeline.exporters.onnx import OnnxExporter
@@ -76,8 +76,8 @@ def export(tmp_path: Path) -> Callable[[SourceModel], Export]:
 
 
 def assert_agrees(exported: Export) -> None:
-    report = check_onnx(exported.onnx, load_samples(exported.samples), samples_origin="")
-    assert report.ok, [c.problem for c in report.comparisons if not c.ok]
+    report = check_export(exported)
+    assert report.ok, report.problems
 
 
 class TestContract(ExporterContract):

@@ -22,10 +22,11 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 
 from pipeline.artifacts import SourceModel
-from pipeline.checks.parity import check_onnx
+from pipeline.checks.gate import check_export
 from pipeline.errors import ModelError
 from pipeline.exporters.logged import GENERATED_ORIGIN, LOGGED_ORIGIN
-from pipeline.exporters.sklearn import SklearnExporter, _sort_opsets
+from pipeline.exporters.sklearn import SklearnExporter
+from pipeline.exporters.sklearn_graphs import sort_opsets
 from pipeline.onnx_graph import load_graph
 from pipeline.samples import Samples, load_samples
 from pipeline.tensors import DataType
@@ -84,8 +85,8 @@ def export(tmp_path: Path) -> Callable[..., Exported]:
         (tmp_path / "out").mkdir()
         exported = export_here(SklearnExporter(), source, tmp_path / "out")
         samples = load_samples(exported.samples)
-        report = check_onnx(exported.onnx, samples, samples_origin="")
-        assert report.ok, [c.problem for c in report.comparisons if not c.ok]
+        report = check_export(exported)
+        assert report.ok, report.problems
         return exported.onnx, samples, exported.samples_origin
 
     return run
@@ -120,7 +121,7 @@ def test_operator_sets_are_in_order_whatever_the_hash_seed(export: Callable[...,
     shuffled = [make_opsetid(o.domain, o.version) for o in reversed(graph.opset_import)]
     del graph.opset_import[:]
     graph.opset_import.extend(shuffled)
-    _sort_opsets(graph)
+    sort_opsets(graph)
     assert [opset.domain for opset in graph.opset_import] == domains
 
 

@@ -1,0 +1,97 @@
+"""What is kept of an export that was refused, so that its author can see it fail.
+
+Guarantees: the folder is this user's alone; a refusal of the same version replaces the earlier one,
+so that a loop that tries again and again fills no disk; nothing of it concerns what is served.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from pipeline.artifacts import Export, ModelVersion
+from pipeline.errors import RefusedError, SettingsError
+from pipeline.reports import Report
+
+_SHOWN: Final = 3
+_HINT: Final = (
+    "nothing was published. If the difference is acceptable, say so on the model version with the "
+    "tags tritonpipe.relative_tolerance, tritonpipe.absolute_tolerance or "
+    "tritonpipe.allowed_row_fraction, or for all with TRITONPIPE_RELATIVE_TOLERANCE, …"
+)
+
+
+def refused(
+    report: Report, export: Export, cases: Path, *, version: ModelVersion, folder: str
+) -> RefusedError:
+    """Keep the graph with the inputs on which it failed, and say what is wrong.
+
+    Args:
+        report: The findings.
+        export: What was exported; its folder is moved.
+        cases: Where the check wrote them.
+        version: Whose export it is.
+        folder: Where to keep it; empty for a folder of this user among the temporary files.
+
+    Raises:
+        SettingsError: The folder cannot be written, or is somebody else's.
+    """
+    problems = report.problems or ("nothing could be compared",)
+    more = len(problems) - _SHOWN
+    told = "; ".join(problems[:_SHOWN]) + (f"; and {more} more findings" if more > 0 else "")
+    message = f"the export of {version} does not agree with the model's own predictions: {told}"
+    if not any(cases.iterdir()):
+        return RefusedError(message, hint=_HINT)
+    kept = _kept(export, cases, _own_folder(folder) / _name(version))
+    return RefusedError(
+        f"{message}. The inputs and the graph are kept in {kept}; to see it fail: "
+        f"python {kept / 'reproduce.py'}",
+        hint=_HINT,
+    )
+
+
+def _name(version: ModelVersion) -> str:
+    return re.sub(r"[^\w.-]", "_", f"{version.name}-{version.version}")
+
+
+def _own_folder(wished: str) -> Path:
+    folder = Path(wished) if wished else Path(tempfile.gettempdir()) / _default_name()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise SettingsError(
+            f"what is refused cannot be kept in {folder}: {error}",
+            hint="set TRITONPIPE_REFUSALS to a folder that can be written",
+        ) from error
+    # Among the temporary files anybody can put a link of that name.
+    if not wished and (not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid()):
+        raise SettingsError(
+            f"{folder} is not a folder of this user: what is refused is not kept there",
+            hint="set TRITONPIPE_REFUSALS to a folder of your own",
+        )
+    return folder
+
+
+def _default_name() -> str:
+    try:
+        return f"tritonpipe-refused-{getpass.getuser()}"
+    except (KeyError, OSError):  # a user without a name, as in many containers
+        return f"tritonpipe-refused-{os.getuid()}"
+
+
+def _kept(export: Export, cases: Path, place: Path) -> Path:
+    """Both in one folder under its final name, which is never half filled."""
+    staging = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    shutil.move(export.onnx.path, staging / "onnx")
+    for file in cases.iterdir():
+        shutil.move(file, staging / file.name)
+    if place.exists():
+        shutil.rmtree(place)
+    return staging.rename(place)
