@@ -178,6 +178,29 @@ Path("/proc/sys/user/max_user_namespaces").write_text("0")
 """
 
 
+def test_in_a_container_that_masks_parts_of_proc_everything_else_is_taken_away(
+    run: Callable[..., Any],
+) -> None:
+    """Docker does so; a ``/proc`` of one's own would show what is masked, so there is none."""
+    found = run(
+        """
+namespaces.unshare(namespaces.NEW_USER | namespaces.NEW_MOUNTS)
+namespaces._mount("none", "/", "", namespaces._RECURSIVE | namespaces._PRIVATE)
+namespaces._mount("tmpfs", "/proc/sys", "tmpfs", 0)
+entered = enter()
+tell(network=entered.level.network, files=entered.level.files, told=entered.told,
+     processes=entered.level.processes, reason=entered.reason)
+"""
+    )
+    assert found == {
+        "network": True,
+        "files": True,
+        "processes": False,
+        "told": "",
+        "reason": "mount /proc: Operation not permitted",
+    }
+
+
 def test_a_kernel_that_refuses_is_told_about(run: Callable[..., Any]) -> None:
     found = run(
         REFUSED
