@@ -1,6 +1,7 @@
 """From a boosted ensemble to its graph and its exported model, the same way for every library.
 
-Guarantees: clients send one FP32 matrix; classifiers give ``label`` and ``probabilities``,
+Guarantees: clients send one FP32 matrix, or one of FP64 where rounding the input example to FP32
+changes what the library predicts; classifiers give ``label`` and ``probabilities``,
 everything else gives ``prediction``, what the library itself predicts by default; what a graph
 cannot express is refused by name.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,15 +19,21 @@ import numpy as np
 from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
-from pipeline.exporters.columns import MATRIX, features
+from pipeline.exporters.columns import MATRIX, features, rounded_to_fp32
 from pipeline.exporters.logged import example_or_generated
-from pipeline.exporters.predictions import LABEL, PREDICTION, PROBABILITIES, as_in_graph
+from pipeline.exporters.predictions import (
+    LABEL,
+    PREDICTION,
+    PROBABILITIES,
+    are_alike,
+    as_in_graph,
+)
 from pipeline.exporters.tree_graphs import Ensemble, Nodes, Tensor, add_ensemble
 from pipeline.onnx_graph import onnx_model
 from pipeline.samples import Array, Samples
 
 _EPSILON_OF_ZERO: Final = 1e-35
-"""What LightGBM takes for zero."""
+"""Up to here LightGBM takes numbers for zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,6 +46,8 @@ class Booster:
         classes: Labels of a classifier in the order of its probabilities; None for everything else.
         missing: The number that stands for a missing value, beside NaN.
         zero_is_missing: Columns in which zero is a missing value.
+        reads_fp32: Whether values are rounded to FP32 before they are compared.
+        divisor: What the sums are divided by: 1, or the number of trees if they vote.
     """
 
     ensemble: Ensemble
@@ -46,6 +55,8 @@ class Booster:
     classes: Array | None = None
     missing: float = np.nan
     zero_is_missing: Sequence[int] = ()
+    reads_fp32: bool = False
+    divisor: int = 1
 
 
 def needed(package: str, error: ImportError) -> DependencyError:
@@ -69,7 +80,6 @@ def export_booster(
     predict: Callable[[Any], dict[str, Array]],
     *,
     flavor: str,
-    packages: Sequence[str],
     source: SourceModel,
     destination: Path,
 ) -> Exported:
@@ -78,26 +88,25 @@ def export_booster(
     Args:
         booster: What the graph computes.
         predict: Asks the original, with rows as they were logged.
-        flavor: The exporter.
-        packages: Distributions that may provide the library; those that are there are recorded.
+        flavor: The exporter, which has the name of its library.
         source: The fetched model.
         destination: An empty folder.
     """
     example, origin = example_or_generated(source)
-    _one_matrix(example, booster, source)
-    predict(example)  # an original that cannot predict is told before its graph is compared
+    _one_matrix(example, booster, source, is_double=False)
+    is_double = not are_alike(predict(example), predict(rounded_to_fp32(example)))
 
     folder = destination / "onnx"
     folder.mkdir()
-    graph = booster_graph(booster, source.version.name)
+    graph = booster_graph(booster, source.version.name, is_double=is_double)
     (folder / ONNX_FILE).write_bytes(graph.SerializeToString(deterministic=True))
-    tools = ("onnx", *(package for package in packages if _is_installed(package)))
+    tools = ("onnx", *installed_packages(flavor))
     onnx = onnx_model(folder, source=source, flavor=flavor, packages=tools)
 
     def ask(rows: Any) -> Samples:
         answers = predict(rows)
         return Samples(
-            inputs=_one_matrix(rows, booster, source),
+            inputs=_one_matrix(rows, booster, source, is_double=is_double),
             outputs={
                 spec.name: as_in_graph(answers[spec.name], spec, source) for spec in onnx.outputs
             },
@@ -106,8 +115,10 @@ def export_booster(
     return Exported(onnx=onnx, example=example, origin=origin, ask=ask)
 
 
-def _one_matrix(rows: Any, booster: Booster, source: SourceModel) -> Mapping[str, Array]:
-    taken = features(rows, source, by_name=False).inputs
+def _one_matrix(
+    rows: Any, booster: Booster, source: SourceModel, *, is_double: bool
+) -> Mapping[str, Array]:
+    taken = features(rows, source, by_name=False, is_double=is_double).inputs
     if list(taken) != [MATRIX] or taken[MATRIX].dtype == object:
         raise unsupported(
             source,
@@ -125,21 +136,19 @@ def _one_matrix(rows: Any, booster: Booster, source: SourceModel) -> Mapping[str
     return taken
 
 
-def _is_installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
+def installed_packages(library: str) -> tuple[str, ...]:
+    """The distributions that provide a library here; XGBoost has more than one."""
+    return tuple(sorted(packages_distributions().get(library, ())))
 
 
-def booster_graph(booster: Booster, name: str) -> Any:
-    """The graph of a booster alone, from the FP32 matrix ``X``."""
+def booster_graph(booster: Booster, name: str, *, is_double: bool) -> Any:
+    """The graph of a booster alone, from the FP32 or FP64 matrix ``X``."""
     from onnx import TensorProto
 
     nodes = Nodes()
     outputs = add_booster(nodes, MATRIX, booster)
-    matrix = Tensor(MATRIX, TensorProto.FLOAT, (None, booster.ensemble.features))
+    kind = TensorProto.DOUBLE if is_double else TensorProto.FLOAT
+    matrix = Tensor(MATRIX, kind, (None, booster.ensemble.features))
     return nodes.model(name, [matrix], outputs)
 
 
@@ -155,6 +164,8 @@ def add_booster(nodes: Nodes, matrix: str, booster: Booster) -> list[Tensor]:
 
     matrix = _with_missing(nodes, matrix, booster)
     sums = add_ensemble(nodes, matrix, booster.ensemble)
+    if booster.divisor != 1:
+        sums = nodes.add("Div", sums, nodes.constant(booster.divisor, np.float32))
     linked = LINKS[booster.link](nodes, sums)
     width = len(booster.ensemble.base)
     if booster.classes is None:
@@ -182,6 +193,8 @@ def add_booster(nodes: Nodes, matrix: str, booster: Booster) -> list[Tensor]:
 def _with_missing(nodes: Nodes, matrix: str, booster: Booster) -> str:
     """The matrix in the type that the trees read, with NaN for every value that is missing."""
     kind = np.float64 if booster.ensemble.is_double else np.float32
+    if booster.reads_fp32:
+        matrix = nodes.cast(matrix, np.float32)
     matrix = nodes.cast(matrix, kind)
     if not np.isnan(booster.missing):
         is_missing = nodes.add("Equal", matrix, nodes.constant(booster.missing, kind))

@@ -25,8 +25,6 @@ from pipeline.exporters.predictions import LABEL, PREDICTION, PROBABILITIES, pre
 from pipeline.exporters.tree_graphs import CategorySplit, Ensemble, Leaf, Split, Tree
 from pipeline.samples import Array
 
-_PACKAGES: Final = ("catboost",)
-
 _CLASSIFIER_LINKS: Final = {
     "Logloss": "sigmoid",
     "CrossEntropy": "sigmoid",
@@ -55,28 +53,15 @@ class CatboostExporter:
         names = (PREDICTION,) if booster.classes is None else (LABEL, PROBABILITIES)
 
         def predict(rows: Any) -> dict[str, Array]:
-            return predictions(_Flat(model), rows, names, source)
+            return predictions(model, rows, names, source)
 
         return export_booster(
             booster,
             predict,
             flavor=self.flavor,
-            packages=_PACKAGES,
             source=source,
             destination=destination,
         )
-
-
-class _Flat:
-    """CatBoost gives the labels of several classes as a matrix with one column."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self.predict_proba = getattr(model, "predict_proba", None)
-
-    def predict(self, rows: Any) -> Array:
-        values = np.asarray(self._model.predict(rows))
-        return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def booster_from_catboost(model: Any, source: SourceModel) -> Booster:
@@ -115,6 +100,7 @@ def booster_from_catboost(model: Any, source: SourceModel) -> Booster:
         ensemble=_ensemble(document),
         link=_CLASSIFIER_LINKS[loss] if is_classifier else link,
         classes=np.asarray(model.classes_) if is_classifier else None,
+        reads_fp32=True,
     )
 
 

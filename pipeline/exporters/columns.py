@@ -1,7 +1,8 @@
 """From the rows that an estimator was logged with to the tensors that clients send.
 
 Numbers and booleans become FP32: skl2onnx wants one type for all numeric columns of a pipeline, and
-FP32 is the one that it converts reliably. What FP32 or a request cannot carry is refused by name.
+FP32 is the one that it converts reliably. They become FP64 where an exporter asks for it. What that
+type or a request cannot carry is refused by name.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Features:
 
     Attributes:
         original: As the estimator takes them.
-        inputs: As clients send them: FP32 or text, by name of the input.
+        inputs: As clients send them: FP32 (or FP64) or text, by name of the input.
         note: What was left out, for the report; empty if nothing was.
     """
 
@@ -36,19 +37,22 @@ class Features:
     note: str = ""
 
 
-def features(example: Any, source: SourceModel, *, by_name: bool) -> Features:
+def features(
+    example: Any, source: SourceModel, *, by_name: bool, is_double: bool = False
+) -> Features:
     """Decide between one matrix and one input per column.
 
     Args:
         example: A DataFrame or an array with two dimensions.
         source: For messages.
         by_name: Whether the estimator picks columns by name.
+        is_double: Whether clients send numbers as FP64.
 
     Raises:
         ModelError: The example is of another kind, or holds what cannot be sent.
     """
     if hasattr(example, "columns"):
-        return _frame_features(example, source, by_name=by_name)
+        return _frame_features(example, source, by_name=by_name, is_double=is_double)
     if not isinstance(example, np.ndarray) or example.ndim != 2:
         found = getattr(example, "shape", type(example).__name__)
         raise ModelError(
@@ -57,16 +61,28 @@ def features(example: Any, source: SourceModel, *, by_name: bool) -> Features:
             hint=HOW_TO_LOG,
         )
     _expect_rows(len(example), source)
-    return Features(original=example, inputs={MATRIX: _column(example, MATRIX, source)})
+    matrix = _column(example, MATRIX, source, is_double=is_double)
+    return Features(original=example, inputs={MATRIX: matrix})
 
 
-def _frame_features(frame: Any, source: SourceModel, *, by_name: bool) -> Features:
+def rounded_to_fp32(rows: Any) -> Any:
+    """The same rows as if their FP64 numbers had travelled as FP32."""
+    if hasattr(rows, "columns"):
+        wide = [name for name in rows.columns if rows[name].dtype == np.float64]
+        return rows.astype(dict.fromkeys(wide, np.float32)).astype(dict.fromkeys(wide, np.float64))
+    is_wide = getattr(rows, "dtype", None) == np.float64
+    return rows.astype(np.float32).astype(np.float64) if is_wide else rows
+
+
+def _frame_features(frame: Any, source: SourceModel, *, by_name: bool, is_double: bool) -> Features:
     columns = {name: frame[name].to_numpy() for name in frame.columns}
     is_text = {name: _is_text(values) for name, values in columns.items()}
     frame, note = _without_missing_text(frame, [name for name in columns if is_text[name]])
     _expect_rows(len(frame), source)
     inputs = {
-        str(name): _column(frame[name].to_numpy().reshape(-1, 1), str(name), source)
+        str(name): _column(
+            frame[name].to_numpy().reshape(-1, 1), str(name), source, is_double=is_double
+        )
         for name in frame.columns
     }
     if not by_name and not any(is_text.values()):
@@ -102,7 +118,7 @@ def _is_text(values: Array) -> bool:
     return bool(present.size) and all(isinstance(item, str) for item in present.ravel())
 
 
-def _column(values: Array, name: str, source: SourceModel) -> Array:
+def _column(values: Array, name: str, source: SourceModel, *, is_double: bool) -> Array:
     if _is_text(values):
         return values.astype(str).astype(object)
     if values.dtype == object:
@@ -115,14 +131,14 @@ def _column(values: Array, name: str, source: SourceModel) -> Array:
             raise _unsupported(name, " and ".join(kinds), source) from None
     if values.dtype.kind not in "fiub":
         raise _unsupported(name, str(values.dtype), source)
-    sent = values.astype(np.float32)
+    sent = values.astype(np.float64 if is_double else np.float32)
     if values.dtype.kind in "iu":
-        rounded = np.flatnonzero(sent.astype(np.float64) != values.astype(np.float64))
+        rounded = np.flatnonzero(sent.astype(np.longdouble) != values.astype(np.longdouble))
         if rounded.size:
             number = values.ravel()[rounded[0]]
             raise ModelError(
-                f"input {name!r} of {source.version} holds {number}, which FP32 would round to "
-                f"{sent.ravel()[rounded[0]]:.0f}",
+                f"input {name!r} of {source.version} holds {number}, which "
+                f"{'FP64' if is_double else 'FP32'} would round to {sent.ravel()[rounded[0]]:.0f}",
                 hint="leave identifiers out of the features or make them text; log the column as "
                 "float if rounding does not matter",
             )

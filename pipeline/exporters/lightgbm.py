@@ -20,7 +20,6 @@ from pipeline.exporters.predictions import LABEL, PREDICTION, PROBABILITIES, pre
 from pipeline.exporters.tree_graphs import CategorySplit, Ensemble, Leaf, Split, Tree
 from pipeline.samples import Array
 
-_PACKAGES: Final = ("lightgbm",)
 _INSTEAD: Final = "train trees with one of the built-in objectives"
 
 _LINKS: Final = {
@@ -71,7 +70,6 @@ class LightgbmExporter:
             booster,
             predict,
             flavor=self.flavor,
-            packages=_PACKAGES,
             source=source,
             destination=destination,
         )

@@ -1,13 +1,13 @@
 """The ``sklearn`` flavor: estimators and pipelines of scikit-learn, through skl2onnx.
 
 Guarantees: clients send a column under the column's own name; numbers travel as FP32, and a whole
-number that FP32 cannot hold is refused rather than rounded; the expected outputs are what the
+number that FP32 cannot hold is refused rather than rounded; they travel as FP64 only to trees whose
+predictions on the input example change when it is rounded; the expected outputs are what the
 estimator itself predicts on the logged example, in its own precision and with its own columns.
 """
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -16,16 +16,24 @@ import numpy as np
 from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
-from pipeline.exporters.columns import Features, features
-from pipeline.exporters.logged import described, example_or_generated, loaded
+from pipeline.exporters.boosters import installed_packages
+from pipeline.exporters.columns import Features, features, rounded_to_fp32
+from pipeline.exporters.logged import example_or_generated, loaded
 from pipeline.exporters.predictions import (
     LABEL,
     PREDICTION,
     PROBABILITIES,
+    are_alike,
     as_in_graph,
     predictions,
 )
-from pipeline.exporters.tree_graphs import TARGET_OPSET
+from pipeline.exporters.sklearn_graphs import graph_from_sklearn
+from pipeline.exporters.sklearn_trees import (
+    ends_in_trees,
+    graph_of_trees,
+    library_of,
+    narrow_inputs,
+)
 from pipeline.onnx_graph import onnx_model, rename_tensors
 from pipeline.samples import Array, Samples
 
@@ -49,23 +57,25 @@ class SklearnExporter:
             ) from error
 
         estimator = loaded(source, lambda: mlflow.sklearn.load_model(str(source.path)))
+        estimator = getattr(estimator, "best_estimator_", estimator)  # of a search
         predicted = _predicted_by(estimator, source)
         example, origin = example_or_generated(source)
         by_name = _picks_columns_by_name(estimator)
         taken = features(example, source, by_name=by_name)
         expected = predictions(estimator, taken.original, predicted, source)
-        graph = _converted(estimator, taken, source)
+        graph, is_double = _graph(estimator, taken, expected, source)
         _name_tensors(graph, list(taken.inputs), predicted, source)
-        _sort_opsets(graph)
         _declare_widths(graph, expected)
 
+        library = library_of(estimator)
+        packages = (*_PACKAGES, *(installed_packages(library) if library else ()))
         folder = destination / "onnx"
         folder.mkdir()
         (folder / ONNX_FILE).write_bytes(graph.SerializeToString(deterministic=True))
-        onnx = onnx_model(folder, source=source, flavor=self.flavor, packages=_PACKAGES)
+        onnx = onnx_model(folder, source=source, flavor=self.flavor, packages=packages)
 
         def ask(rows: Any) -> Samples:
-            asked = features(rows, source, by_name=by_name)
+            asked = features(rows, source, by_name=by_name, is_double=is_double)
             answers = predictions(estimator, asked.original, predicted, source)
             outputs = {
                 spec.name: as_in_graph(answers[spec.name], spec, source) for spec in onnx.outputs
@@ -73,6 +83,20 @@ class SklearnExporter:
             return Samples(inputs=asked.inputs, outputs=outputs)
 
         return Exported(onnx=onnx, example=example, origin=origin + taken.note, ask=ask)
+
+
+def _graph(
+    estimator: Any, taken: Features, expected: dict[str, Array], source: SourceModel
+) -> tuple[Any, bool]:
+    """The graph, and whether clients must send FP64 because FP32 would change the predictions."""
+    if not ends_in_trees(estimator):
+        return graph_from_sklearn(estimator, taken.inputs, source), False
+    graph, is_double = graph_of_trees(estimator, taken, source)
+    rounded = rounded_to_fp32(taken.original)
+    if is_double and are_alike(expected, predictions(estimator, rounded, list(expected), source)):
+        narrow_inputs(graph)
+        is_double = False
+    return graph, is_double
 
 
 def _predicted_by(estimator: Any, source: SourceModel) -> tuple[str, ...]:
@@ -114,47 +138,6 @@ def _is_by_name(columns: Any) -> bool:
     return any(isinstance(item, str) for item in np.atleast_1d(np.asarray(columns, dtype=object)))
 
 
-def _converted(estimator: Any, taken: Features, source: SourceModel) -> Any:
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-
-    kinds = {
-        name: (StringTensorType if array.dtype == object else FloatTensorType)([None, width])
-        for name, array in taken.inputs.items()
-        for width in (array.shape[1],)
-    }
-
-    def convert(options: dict[str, bool]) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations inside skl2onnx; nobody can act on them
-            return convert_sklearn(
-                estimator,
-                source.version.name,
-                list(kinds.items()),
-                options=options,
-                target_opset=TARGET_OPSET,
-            )
-
-    try:
-        try:
-            return convert({"zipmap": False})
-        except NameError:
-            # skl2onnx refuses the option for estimators whose outputs are plain tensors anyway.
-            return convert({})
-    except Exception as error:
-        raise ModelError(
-            f"skl2onnx cannot convert {source.version}, {_anatomy(estimator)}: {described(error)}",
-            hint="replace the step that is not supported (https://onnx.ai/sklearn-onnx/"
-            "supported.html), or export to ONNX yourself and log it with mlflow.onnx",
-        ) from error
-
-
-def _anatomy(estimator: Any) -> str:
-    steps = [type(step).__name__ for _, step in getattr(estimator, "steps", [])]
-    name = type(estimator).__name__
-    return f"a {name} of {', '.join(steps)}" if steps else f"a {name}"
-
-
 def _name_tensors(
     graph: Any, inputs: list[str], outputs: tuple[str, ...], source: SourceModel
 ) -> None:
@@ -176,12 +159,3 @@ def _declare_widths(graph: Any, expected: dict[str, Array]) -> None:
         sizes, width = value.type.tensor_type.shape.dim, expected[value.name].shape[1:]
         if len(sizes) == 2 and len(width) == 1:
             sizes[1].dim_value = width[0]
-
-
-def _sort_opsets(graph: Any) -> None:
-    """skl2onnx keeps them in a set, whose order changes with the seed of Python's hashes."""
-    from onnx.helper import make_opsetid
-
-    opsets = sorted((opset.domain, opset.version) for opset in graph.opset_import)
-    del graph.opset_import[:]
-    graph.opset_import.extend(make_opsetid(domain, version) for domain, version in opsets)

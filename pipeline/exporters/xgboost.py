@@ -23,7 +23,6 @@ from pipeline.exporters.predictions import LABEL, PREDICTION, PROBABILITIES, pre
 from pipeline.exporters.tree_graphs import CategorySplit, Ensemble, Leaf, Split, Tree
 from pipeline.samples import Array
 
-_PACKAGES: Final = ("xgboost", "xgboost-cpu")
 _INSTEAD: Final = "train trees with one of the built-in objectives"
 
 _LINKS: Final = {
@@ -87,7 +86,6 @@ class XgboostExporter:
             booster,
             predict,
             flavor=self.flavor,
-            packages=_PACKAGES,
             source=source,
             destination=destination,
         )
