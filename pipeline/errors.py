@@ -18,6 +18,11 @@ A bug is none of these and keeps its traceback.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.reports import Report
+
 
 class TritonpipeError(Exception):
     """Base of all expected failures.
@@ -49,7 +54,15 @@ class ModelError(TritonpipeError):
 
 
 class RefusedError(TritonpipeError):
-    """A check failed: the release was not published and what was served is still served."""
+    """A check failed: the release was not published and what was served is still served.
+
+    Attributes:
+        report: What the check found; None if it was not one of answers.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", report: Report | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
 
 
 class UnavailableError(TritonpipeError):

@@ -17,11 +17,12 @@ import numpy as np
 from pipeline.artifacts import Export, OnnxModel
 from pipeline.checks.batches import batch_sizes, batches
 from pipeline.checks.cases import Cases
+from pipeline.checks.error_samples import merged
 from pipeline.checks.parity import failed
 from pipeline.checks.runs import Inputs, Ran, run_batches, run_neighbours, run_whole
 from pipeline.checks.tolerances import Tolerances
 from pipeline.onnx_graph import OnnxSession
-from pipeline.reports import Comparison, Question, Report
+from pipeline.reports import Comparison, ErrorSample, Question, Report
 from pipeline.samples import load_samples
 
 LARGEST_BATCH: Final = 64
@@ -82,6 +83,17 @@ def check_onnx(
         absolute_tolerance=max(tolerance.absolute for tolerance in widest),
         allowed_row_fraction=tolerances.allowed_row_fraction,
         left_out=tuple(told),
+        errors=_errors(ran),
+    )
+
+
+def _errors(ran: Sequence[Ran]) -> tuple[ErrorSample, ...]:
+    """Of the runs that see every row."""
+    everything = max((one.size for one in ran), default=0)
+    return merged(
+        one.compared.errors
+        for one in ran
+        if one.size == everything and one.compared.errors is not None
     )
 
 

@@ -8,12 +8,13 @@ nothing is a problem too, so that an empty sample cannot pass.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from pipeline.checks.decisions import disagreements, is_probability_like, near_ties
+from pipeline.checks.error_samples import error_sample
 from pipeline.checks.tolerances import Tolerance, Tolerances
 from pipeline.checks.values import (
     comparable,
@@ -23,7 +24,7 @@ from pipeline.checks.values import (
     row_count,
     worst_difference,
 )
-from pipeline.reports import Comparison, Question
+from pipeline.reports import Comparison, ErrorSample, Question
 from pipeline.samples import Array
 
 _SHOWN_ROWS: Final = 10
@@ -31,10 +32,11 @@ _SHOWN_ROWS: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Compared:
-    """A comparison, and which of its rows are out of tolerance."""
+    """A comparison, which of its rows are out of tolerance, and some of its errors."""
 
     comparison: Comparison
     wrong: Array
+    errors: ErrorSample | None = None
 
 
 def compare(
@@ -103,12 +105,8 @@ def compare_outputs(
 
 def said_of(compared: Compared, subject: str, inputs: str) -> Compared:
     """The same comparison of another run."""
-    from dataclasses import replace
-
-    return Compared(
-        comparison=replace(compared.comparison, subject=subject, inputs=inputs),
-        wrong=compared.wrong,
-    )
+    comparison = replace(compared.comparison, subject=subject, inputs=inputs)
+    return replace(compared, comparison=comparison)
 
 
 def failed(subject: str, inputs: str, problem: str) -> Compared:
@@ -151,7 +149,10 @@ def _compared(
         wrong &= ~spared.reshape(-1, *[1] * (wrong.ndim - 1))
     largest = np.where(np.isfinite(distance), distance, 0.0).max(initial=0.0)
     problem = worst_difference(name, wanted, found, wrong, distance) if wrong.any() else ""
-    return _of_rows(name, Question.VALUES, in_rows(wrong), problem, float(largest))
+    compared = _of_rows(name, Question.VALUES, in_rows(wrong), problem, float(largest))
+    if wanted.dtype != np.float64:
+        return compared
+    return replace(compared, errors=error_sample(name, wanted, distance, tolerance))
 
 
 def _decided(name: str, expected: Array, actual: Array, tolerance: Tolerance) -> Compared:

@@ -181,7 +181,7 @@ def _kept(ran: Ran, found: Mapping[str, Array], cases: Cases, batch: int = 0) ->
 
 def _named(ran: Ran, case: str) -> Ran:
     comparison = replace(ran.compared.comparison, case=case)
-    return replace(ran, compared=Compared(comparison=comparison, wrong=ran.compared.wrong))
+    return replace(ran, compared=replace(ran.compared, comparison=comparison))
 
 
 def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:

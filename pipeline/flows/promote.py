@@ -21,13 +21,14 @@ from pipeline.artifacts import (
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
 from pipeline.checks.tolerances import NAMES as TOLERANCES
 from pipeline.checks.tolerances import Tolerances, chosen_tolerances
+from pipeline.errors import RefusedError
 from pipeline.flows.export_cache import open_cache
 from pipeline.flows.isolation import Mode
 from pipeline.flows.journal import PROMOTE
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publication import Candidate, publish_and_serve
 from pipeline.flows.publish import RepositoryState, plan_publication, read_state
-from pipeline.flows.record import record_promotion
+from pipeline.flows.record import record_promotion, record_refusal
 from pipeline.flows.refusal import refused
 from pipeline.flows.release import refuse_other_model, refuse_unsigned, reusable_release
 from pipeline.flows.replicas import require_live
@@ -90,7 +91,11 @@ def promote(
             )
             candidate = Candidate(release=release, golden=golden, entry=None)
         else:
-            prepared = stack.enter_context(prepare(servers, version, state, settings, watch))
+            try:
+                prepared = stack.enter_context(prepare(servers, version, state, settings, watch))
+            except RefusedError as error:
+                record_refusal(servers.registry, version, error)
+                raise
             candidate, report = prepared.candidate, prepared.report
         if served is None:
             served = publish_and_serve(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.artifacts import ModelVersion, PromotionResult
-from pipeline.errors import UnavailableError
+from pipeline.errors import RefusedError, UnavailableError
 from pipeline.registries import Registry
+from pipeline.report_page import report_page
+from pipeline.reports import Report
 from pipeline.serialization import to_json
+
+_log = logging.getLogger(__name__)
 
 TAG_PREFIX: Final = "tritonpipe."
 SERVING: Final = "serving"
 SUPERSEDED: Final = "superseded"
+REFUSED: Final = "refused"
+
+_REASON_LENGTH: Final = 500
 
 
 def record_promotion(registry: Registry, result: PromotionResult) -> str:
@@ -27,7 +35,11 @@ def record_promotion(registry: Registry, result: PromotionResult) -> str:
             same.
     """
     tags = serving_tags(result)
+    if f"{TAG_PREFIX}reason" in result.version.tags:
+        tags[f"{TAG_PREFIX}reason"] = ""  # it was refused before
     report = {"report.json": json.dumps(to_json(result), indent=1), "report.md": summary(result)}
+    if result.report is not None:
+        report["report.html"] = _page(result.report, result)
     try:
         registry.record(result.version, tags=tags, report=report)
         supersede_others(registry, result.version, result.triton_name)
@@ -35,6 +47,31 @@ def record_promotion(registry: Registry, result: PromotionResult) -> str:
         raise not_recorded(result.triton_name, result.version, error) from error
     where = "tags and report" if result.version.run_id else "tags; no run to keep the report with"
     return f"{where} on {result.version}"
+
+
+def record_refusal(registry: Registry, version: ModelVersion, error: RefusedError) -> None:
+    """Tag the version as refused, unless it is served under some name, and keep what was found.
+
+    A registry that does not answer is told in the log alone: the refusal is what matters.
+    """
+    if error.report is None:
+        return
+    report = {
+        "refused.json": json.dumps(to_json(error.report), indent=1),
+        "refused.html": report_page(
+            f"{version} was refused", error.report, {"reason": error.message, "at": _now()}
+        ),
+    }
+    is_served = version.tags.get(f"{TAG_PREFIX}state") == SERVING
+    tags = {"state": REFUSED, "reason": error.message[:_REASON_LENGTH]}
+    try:
+        registry.record(
+            version,
+            tags={} if is_served else {TAG_PREFIX + key: value for key, value in tags.items()},
+            report=report,
+        )
+    except UnavailableError as failure:
+        _log.warning("the refusal of %s cannot be recorded: %s", version, failure)
 
 
 def record_rollback(registry: Registry, version: ModelVersion, triton_name: str) -> str:
@@ -81,9 +118,27 @@ def serving_tags(result: PromotionResult) -> dict[str, str]:
         "triton_version": str(result.confirmation.version),
         "release_digest": result.digest,
         "max_absolute_error": f"{max(errors):.3e}",
-        "confirmed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "confirmed_at": _now(),
     }
     return {TAG_PREFIX + key: value for key, value in tags.items()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _page(report: Report, result: PromotionResult) -> str:
+    answers = "; ".join(
+        f"{c.subject} {c.max_absolute_error:.1e}" for c in result.confirmation.comparisons
+    )
+    facts = {
+        "release": result.digest,
+        "Triton model": f"{result.triton_name}/{result.confirmation.version}",
+        "largest errors of the live server": answers,
+        "seconds": ", ".join(f"{stage} {taken:.2f}" for stage, taken in result.seconds.items()),
+        "at": _now(),
+    }
+    return report_page(f"{result.version} as served by Triton", report, facts)
 
 
 def summary(result: PromotionResult) -> str:

@@ -47,12 +47,13 @@ def refused(
     told = "; ".join(problems[:_SHOWN]) + (f"; and {more} more findings" if more > 0 else "")
     message = f"the export of {version} does not agree with the model's own predictions: {told}"
     if not any(cases.iterdir()):
-        return RefusedError(message, hint=_HINT)
+        return RefusedError(message, hint=_HINT, report=report)
     kept = _kept(export, cases, _own_folder(folder) / _name(version))
     return RefusedError(
         f"{message}. The inputs and the graph are kept in {kept}; to see it fail: "
         f"python {kept / 'reproduce.py'}",
         hint=_HINT,
+        report=report,
     )
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+import pickle
 import socket
 import sqlite3
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 from mlflow.tracking import MlflowClient
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 from pipeline.artifacts import PromotionRequest
 from pipeline.errors import ConfirmationError
@@ -103,6 +110,7 @@ def test_an_export_that_disagrees_is_refused(
     register: Callable[..., int],
     tritonpipe: Callable[..., Any],
     servers: Servers,
+    registry: MlflowClient,
 ) -> None:
     # Seconds since 1970 as a feature: FP32 knows only every 128th of them.
     seconds = 1.7e9 + np.arange(8, dtype=np.float64).reshape(-1, 1)
@@ -111,6 +119,11 @@ def test_an_export_that_disagrees_is_refused(
     assert done.code == 7, done.err
     assert "prediction" in done.err
     assert servers.repository.list_folder(name) == []
+    version = registry.get_model_version(name, "1")
+    assert version.tags["tritonpipe.state"] == "refused"
+    assert "prediction" in version.tags["tritonpipe.reason"]
+    page = registry.download_artifacts(version.run_id, f"tritonpipe/{name}-1/refused.html")
+    assert "Refused" in Path(page).read_text(encoding="utf-8")
 
 
 def test_damaged_artifacts(
@@ -129,6 +142,144 @@ def test_damaged_artifacts(
     assert "MLmodel" in done.err
 
 
+@pytest.fixture
+def logged(name: str, register: Callable[..., int], artifact_folder: Path) -> Callable[..., Path]:
+    """Log a model, and give the folder in which the server keeps it."""
+
+    def log(*arguments: Any, **options: Any) -> Path:
+        before = set(artifact_folder.rglob("MLmodel"))
+        register(name, *arguments, **options)
+        [mlmodel] = set(artifact_folder.rglob("MLmodel")) - before
+        return mlmodel.parent
+
+    return log
+
+
+def aliases_of_aliases(folder: Path) -> None:
+    lines = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    lines.insert(0, "a0: &a0 [x, x]")
+    (folder / "MLmodel").write_text("\n".join(lines))
+
+
+def no_mapping(folder: Path) -> None:
+    (folder / "MLmodel").write_text("- flavors")
+
+
+def no_flavors(folder: Path) -> None:
+    (folder / "MLmodel").write_text("model_uuid: abc")
+
+
+def path_out_of_the_folder(folder: Path) -> None:
+    document = yaml.safe_load((folder / "MLmodel").read_text())
+    document["flavors"]["sklearn"]["pickled_model"] = "../../model.pkl"
+    (folder / "MLmodel").write_text(yaml.safe_dump(document))
+
+
+def archive_of_gigabytes(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "extra.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(2**23))
+        archive.filelist *= 200  # all share the bytes of one
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (aliases_of_aliases, "more than 400000 values"),
+        (no_mapping, "no mapping but list"),
+        (no_flavors, "names no flavors"),
+        (path_out_of_the_folder, "is '../../model.pkl', which is outside"),
+        (archive_of_gigabytes, "would unpack to 1.56 GiB"),
+    ],
+)
+def test_artifacts_that_somebody_changed(
+    name: str,
+    logged: Callable[..., Path],
+    tritonpipe: Callable[..., Any],
+    servers: Servers,
+    damage: Callable[[Path], None],
+    message: str,
+) -> None:
+    damage(logged())
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 6, done.err
+    assert message in done.err
+    assert servers.repository.list_folder(name) == []
+
+
+def test_a_pickle_that_calls_home_reaches_nobody(
+    name: str, logged: Callable[..., Path], tritonpipe: Callable[..., Any], settings: Settings
+) -> None:
+    host, port = settings.triton_http.split(":")  # it listens
+
+    class CallsHome:
+        def __reduce__(self) -> Any:
+            return socket.create_connection, ((host, int(port)), 5)
+
+    (logged() / "model.pkl").write_bytes(pickle.dumps(CallsHome()))
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 6, done.err
+    if "within reach of the network" in done.err:
+        pytest.skip(done.err)
+    assert "asked for the network, which it cannot reach" in done.err
+
+
+def test_a_library_that_is_missing_is_named_with_the_version_to_install(
+    name: str,
+    register: Callable[..., int],
+    tritonpipe: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "vanished_library.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\n"
+        "class Vanished(LogisticRegression): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    vanished = importlib.import_module("vanished_library").Vanished()
+    vanished.fit(np.eye(3), [0, 1, 1])
+    register(name, vanished, pip_requirements=["mlflow", "vanished-library==1.2"])
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 6, done.err
+    assert "needs the Python module 'vanished_library'" in done.err
+    assert "pip install vanished-library==1.2" in done.err
+
+
+def test_versions_of_the_training_are_named_when_a_model_cannot_be_loaded(
+    name: str, logged: Callable[..., Path], tritonpipe: Callable[..., Any]
+) -> None:
+    folder = logged()
+    (folder / "model.pkl").write_bytes(b"csklearn.tree.tree\nDecisionTreeRegressor\n.")
+    (folder / "requirements.txt").write_text("mlflow\nscikit-learn==0.20.4\n")
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 6, done.err
+    assert "trained with scikit-learn 0.20.4 (here " in done.err
+
+
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [
+        (pd.date_range("2026-01-01", periods=8), "datetime64"),
+        ([[1], [2], [3], [4]] * 2, "list"),
+    ],
+    ids=["datetime", "object"],
+)
+def test_a_column_that_no_tensor_can_carry_is_named(
+    name: str,
+    register: Callable[..., int],
+    tritonpipe: Callable[..., Any],
+    column: Any,
+    problem: str,
+) -> None:
+    rows = pd.DataFrame({"strange": column, "x": np.arange(8.0)})
+    model = make_pipeline(OrdinalEncoder(), LinearRegression())
+    model.fit(rows.assign(strange=rows["strange"].astype(str)), np.arange(8))
+    register(name, model, input_example=rows)
+    done = tritonpipe("promote", f"{name}/1")
+    assert done.code == 6, done.err
+    assert "'strange'" in done.err
+    assert problem in done.err
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "code", "message"),
     [
@@ -143,6 +294,7 @@ def test_damaged_artifacts(
         ("TRITONPIPE_TRITON_HTTP", "closed", 8, "Triton does not answer over HTTP"),
         ("TRITONPIPE_TRITON_GRPC", "closed", 8, "Triton does not answer over gRPC"),
         ("TRITONPIPE_MAX_BATCH_SIZE", "many", 4, "TRITONPIPE_MAX_BATCH_SIZE"),
+        ("TRITONPIPE_ISOLATION", "sometimes", 4, "TRITONPIPE_ISOLATION"),
     ],
 )
 def test_servers_that_are_down_or_wrong(
