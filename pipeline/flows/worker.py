@@ -30,6 +30,7 @@ from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import ModelError, TritonpipeError
 from pipeline.flows.failures import LIMITS_HINT, Failure
 from pipeline.flows.formats import runs_code
+from pipeline.flows.handed_back import expect_plain_files, last_lines_of, result_of
 from pipeline.flows.limits import Limits
 from pipeline.flows.unreadable import unreadable
 from pipeline.flows.worker_main import (
@@ -114,7 +115,9 @@ def export_in_child(
     )
     outcome = _run(f"exporting {source.version}", limits, export=job)
     export = outcome.export
-    if export is None or not all(path.is_relative_to(job.destination) for path in export.files):
+    if export is None or not all(
+        path.resolve().is_relative_to(job.destination) for path in export.files
+    ):
         raise ModelError(f"exporting {source.version} left no model in {destination}")
     return export
 
@@ -171,12 +174,14 @@ def _run(
         )
         log = folder / "output.log"
         status = _child(job, folder, log)
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = last_lines_of(log)
         if lines:
             _log.debug("output of %s:\n%s", subject, "\n".join(lines))
         if status != 0:
             raise _died(job, status, lines)
         outcome = _outcome(job)
+    for written in job.writes:
+        expect_plain_files(written, subject)
     _tell_once(outcome.notes)
     if outcome.failure is not None:
         raise _raised_again(outcome.failure)
@@ -251,7 +256,7 @@ def _tell_once(notes: Iterable[str]) -> None:
 
 def _outcome(job: Job) -> Outcome:
     try:
-        document = json.loads(job.result.read_text(encoding="utf-8"))
+        document = json.loads(result_of(job.result))
         outcome: Outcome = from_json(Outcome, document)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(
@@ -262,9 +267,10 @@ def _outcome(job: Job) -> Outcome:
 
 
 def _raised_again(failure: Failure) -> TritonpipeError:
-    kind = getattr(errors, failure.kind, ModelError)
-    error: TritonpipeError = kind(failure.message, hint=failure.hint)
-    return error
+    kind = getattr(errors, failure.kind, None)
+    if not isinstance(kind, type) or not issubclass(kind, TritonpipeError):
+        kind = ModelError
+    return kind(failure.message, hint=failure.hint)
 
 
 def _died(job: Job, status: int | None, lines: list[str]) -> ModelError:

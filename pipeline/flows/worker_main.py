@@ -68,6 +68,12 @@ class Job:
     export: ExportJob | None = None
     check: CheckJob | None = None
 
+    @property
+    def writes(self) -> tuple[Path, ...]:
+        """The folders that the parent takes over afterwards."""
+        exported = () if self.export is None else (self.export.destination,)
+        return exported if self.check is None else (*exported, self.check.cases)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -100,13 +106,11 @@ def main(job_file: str) -> None:
 
 def _enter(job: Job) -> Entered:
     """Leave everything behind that the job does not name; what may be written are two folders."""
-    writable = [job.result.parent]
-    if job.export is not None:
-        writable.append(job.export.destination)
-    if job.check is not None:
-        writable.append(job.check.cases)
     return enter(
-        job.limits.isolation, parent=job.parent, writable=writable, readable=set(_files(job))
+        job.limits.isolation,
+        parent=job.parent,
+        writable=(job.result.parent, *job.writes),
+        readable=set(_files(job)),
     )
 
 

@@ -553,3 +553,60 @@ def test_mlflow_obeys_its_switches(
         with pytest.raises(ModelError, match="MLFLOW_ALLOW_"):
             export(behaviour)
     assert (tmp_path / "out" / "trace").exists() is is_code
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "(destination / 'data').symlink_to('/etc/hostname')",
+        "(destination / 'onnx').symlink_to('/etc')",
+        "import os; os.mkfifo(destination / 'pipe')",
+        "import os; (destination / 'a').touch(); os.link(destination / 'a', destination / 'b')",
+    ],
+    ids=["link", "folder", "pipe", "hard link"],
+)
+def test_what_is_taken_over_are_plain_files(failure: Callable[..., str], left: str) -> None:
+    """A link to a secret that only the parent sees would be published with the model."""
+    assert "which is no plain file" in failure(left)
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        "result.symlink_to('/etc/hostname')",
+        "os.mkfifo(result)",
+        "result.write_bytes(bytes(2**27))",
+        "result.write_text('{')",
+        "result.mkdir()",
+    ],
+    ids=["link", "pipe", "flood", "half", "folder"],
+)
+def test_a_result_that_was_exchanged_is_none(failure: Callable[..., str], exchange: str) -> None:
+    behaviour = "import os\nfrom pathlib import Path\nresult = Path.cwd().parent / 'result.json'\n"
+    assert "without a result" in failure(f"{behaviour}{exchange}\nos._exit(0)")
+
+
+@pytest.mark.parametrize("exchange", ["log.symlink_to('/etc/passwd')", "os.mkfifo(log)"])
+def test_an_output_that_was_exchanged_is_not_shown(
+    failure: Callable[..., str], exchange: str
+) -> None:
+    behaviour = "import os\nfrom pathlib import Path\nlog = Path.cwd().parent / 'output.log'\n"
+    message = failure(f"{behaviour}log.unlink()\n{exchange}\nos._exit(3)")
+    assert message.endswith("with exit status 3")
+
+
+def test_of_a_flood_of_output_the_end_is_read(failure: Callable[..., str]) -> None:
+    assert "the end" in failure("print('x' * 2**24 + '\\nthe end'); raise KeyError")
+
+
+def test_an_error_that_is_none_of_ours_is_a_model_error(failure: Callable[..., str]) -> None:
+    message = failure(
+        """
+        import json, os
+        from pathlib import Path
+        told = {"kind": "annotations", "message": "exporting iris/3: no", "hint": ""}
+        (Path.cwd().parent / "result.json").write_text(json.dumps({"failure": told}))
+        os._exit(0)
+        """
+    )
+    assert message == "exporting iris/3: no"
