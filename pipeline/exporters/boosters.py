@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,8 +137,16 @@ def _one_matrix(
 
 
 def installed_packages(library: str) -> tuple[str, ...]:
-    """The distributions that provide a library here; XGBoost has more than one."""
-    return tuple(sorted(packages_distributions().get(library, ())))
+    """The distributions that provide a library here; XGBoost has one without GPU code too."""
+    return tuple(name for name in (library, f"{library}-cpu") if _is_installed(name))
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def booster_graph(booster: Booster, name: str, *, is_double: bool) -> Any:
