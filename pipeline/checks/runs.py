@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from pipeline.checks.tolerances import Tolerances
 from pipeline.checks.values import comparable, differences, in_rows, worst_difference
 from pipeline.reports import Comparison, Question
 from pipeline.samples import Array, Samples
+
+_LONGEST: Final = 400
+"""Letters of an error of ONNX Runtime that are told."""
 
 
 class Session(Protocol):
@@ -189,4 +192,4 @@ def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
 
 
 def _cannot_run(error: Exception) -> str:
-    return f"ONNX Runtime cannot run it: {error}"
+    return f"ONNX Runtime cannot run it: {' '.join(str(error).split())[:_LONGEST]}"

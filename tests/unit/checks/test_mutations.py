@@ -225,7 +225,7 @@ def mixing_rows(name: str, part: float, *, opset: int) -> Callable[[Any], None]:
         inner = graph.node[-1].input[0]
         del graph.node[-1]
         over = [constant(graph, np.array([0]))] if opset >= 18 else []
-        axes = {} if opset >= 18 else {"axes": [0]}
+        axes: Any = {} if opset >= 18 else {"axes": [0]}
         graph.node.extend(
             [
                 helper.make_node("ReduceMean", [inner, *over], ["mean"], keepdims=1, **axes),
