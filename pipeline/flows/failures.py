@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -94,13 +95,18 @@ def _hidden(name: str, entered: Entered) -> str:
 def _versions_hint(error: errors.ModelError, model: Path) -> str:
     """Which packages differ from those of the training, or which one is missing."""
     for cause in _causes(error):
-        if isinstance(cause, ModuleNotFoundError) and cause.name:
+        if isinstance(cause, ModuleNotFoundError) and cause.name and not _is_here(cause.name):
             package = wheel_of(cause.name, model)
             return f"pip install {package}" if package else ""
     if all(isinstance(cause, errors.TritonpipeError) for cause in _causes(error)):
         return ""  # found by an exporter, which knows better; no library has failed
     found = differences(model)
     return f"{described(found)}; install the same, or log the model again" if found else ""
+
+
+def _is_here(module: str) -> bool:
+    """Whether its package is installed: then it is the version that lacks the module."""
+    return find_spec(module.partition(".")[0]) is not None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

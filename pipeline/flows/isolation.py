@@ -203,6 +203,11 @@ def _try_out(world: World) -> None:
     for path in world.readable:
         if not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, f"{path} can no longer be read")
+        for package in path.glob("*/"):
+            # Some installers link every file to a cache below the user's home.
+            beginning = package / "__init__.py"
+            if beginning.is_symlink() and not beginning.exists():
+                raise PermissionError(errno.EACCES, f"{beginning} leads to what is hidden")
     trial = world.folder / ".trial"
     trial.write_bytes(b"")
     trial.unlink()

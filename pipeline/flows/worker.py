@@ -180,11 +180,11 @@ def _run(
         if status != 0:
             raise _died(job, status, lines)
         outcome = _outcome(job)
-    for written in job.writes:
-        expect_plain_files(written, subject)
     _tell_once(outcome.notes)
     if outcome.failure is not None:
         raise _raised_again(outcome.failure)
+    for written in job.writes:
+        expect_plain_files(written, subject)
     return outcome
 
 

@@ -201,6 +201,23 @@ tell(network=entered.level.network, files=entered.level.files, told=entered.told
     }
 
 
+def test_an_installation_that_would_be_hidden_is_not_broken(run: Callable[..., Any]) -> None:
+    """Installers can link files to a cache in the user's home instead of copying them."""
+    found = run(
+        """
+package = here / "home" / "model" / "package"
+package.mkdir()
+(here / "home" / "cached.py").write_text("")
+(package / "__init__.py").symlink_to(here / "home" / "cached.py")
+entered = enter()
+tell(network=entered.level.network, told=entered.told, seen=(package / "__init__.py").exists())
+"""
+    )
+    assert (found["network"], found["seen"]) == (True, True)
+    assert "within reach of the files of this user" in found["told"]
+    assert "package/__init__.py leads to what is hidden" in found["told"]
+
+
 def test_a_kernel_that_refuses_is_told_about(run: Callable[..., Any]) -> None:
     found = run(
         REFUSED

@@ -489,21 +489,30 @@ def test_the_failure_of_a_library_names_the_versions_that_differ(
     assert (f"trained with numpy 0.9 (here {np.__version__})" in caught.value.hint) is is_named
 
 
-def test_a_missing_module_is_named_with_the_package_to_install(
-    export: Callable[..., Export],
+@pytest.mark.parametrize(
+    ("module", "requirements", "hint"),
+    [
+        ("cv2", "opencv-python==4.9.0.80", "pip install opencv-python==4.9.0.80"),
+        ("numpy.moved", "numpy==0.9", f"trained with numpy 0.9 (here {np.__version__})"),
+        ("their_own_code", "numpy==0.9", "their own hint"),
+    ],
+)
+def test_a_missing_module_is_named_with_what_to_install(
+    export: Callable[..., Export], module: str, requirements: str, hint: str
 ) -> None:
     with pytest.raises(ModelError) as caught:
         export(
-            """
+            f"""
             from pipeline.errors import ModelError
             try:
-                import cv2
+                import {module}
             except ModuleNotFoundError as error:
-                raise ModelError("cannot be loaded") from error
+                raise ModelError("cannot be loaded", hint="their own hint") from error
             """,
-            requirements="opencv-python==4.9.0.80",
+            requirements=requirements,
         )
-    assert "pip install opencv-python==4.9.0.80" in caught.value.hint
+    assert hint in caught.value.hint
+    assert ("pip install" in caught.value.hint) is (module == "cv2")
 
 
 @pytest.mark.parametrize(("is_code", "allowed"), [(False, "false"), (True, "true")])
