@@ -1,9 +1,9 @@
 """From a boosted ensemble to its graph and its exported model, the same way for every library.
 
-Guarantees: clients send one FP32 matrix, or one of FP64 where rounding the input example to FP32
-changes what the library predicts; classifiers give ``label`` and ``probabilities``,
-everything else gives ``prediction``, what the library itself predicts by default; what a graph
-cannot express is refused by name.
+Guarantees: clients send one FP32 matrix, or one of FP64 where FP32 is too coarse for the input
+example or changes what the library predicts on it; classifiers give ``label`` and
+``probabilities``, everything else gives ``prediction``, what the library itself predicts by
+default; what a graph cannot express is refused by name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
-from pipeline.exporters.columns import MATRIX, features, rounded_to_fp32
+from pipeline.exporters.columns import MATRIX, features, is_blurred_by_fp32, rounded_to_fp32
 from pipeline.exporters.logged import example_or_generated
 from pipeline.exporters.predictions import (
     LABEL,
@@ -46,7 +46,7 @@ class Booster:
         classes: Labels of a classifier in the order of its probabilities; None for everything else.
         missing: The number that stands for a missing value, beside NaN.
         zero_is_missing: Columns in which zero is a missing value.
-        reads_fp32: Whether values are rounded to FP32 before they are compared.
+        rounds_to_fp32: Whether values are rounded to FP32 before they are compared.
         divisor: What the sums are divided by: 1, or the number of trees if they vote.
     """
 
@@ -55,8 +55,13 @@ class Booster:
     classes: Array | None = None
     missing: float = np.nan
     zero_is_missing: Sequence[int] = ()
-    reads_fp32: bool = False
+    rounds_to_fp32: bool = False
     divisor: int = 1
+
+    @property
+    def reads_fp64(self) -> bool:
+        """Whether a value may be lost on the way to the first comparison if it comes as FP32."""
+        return self.ensemble.is_double and not self.rounds_to_fp32
 
 
 def needed(package: str, error: ImportError) -> DependencyError:
@@ -94,7 +99,10 @@ def export_booster(
     """
     example, origin = example_or_generated(source)
     _one_matrix(example, booster, source, is_double=False)
-    is_double = not are_alike(predict(example), predict(rounded_to_fp32(example)))
+    answers = predict(example)
+    is_double = booster.reads_fp64 and (
+        is_blurred_by_fp32(example) or not are_alike(answers, predict(rounded_to_fp32(example)))
+    )
 
     folder = destination / "onnx"
     folder.mkdir()
@@ -201,7 +209,7 @@ def add_booster(nodes: Nodes, matrix: str, booster: Booster) -> list[Tensor]:
 def _with_missing(nodes: Nodes, matrix: str, booster: Booster) -> str:
     """The matrix in the type that the trees read, with NaN for every value that is missing."""
     kind = np.float64 if booster.ensemble.is_double else np.float32
-    if booster.reads_fp32:
+    if booster.rounds_to_fp32:
         matrix = nodes.cast(matrix, np.float32)
     matrix = nodes.cast(matrix, kind)
     if not np.isnan(booster.missing):

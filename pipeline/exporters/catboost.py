@@ -100,7 +100,7 @@ def booster_from_catboost(model: Any, source: SourceModel) -> Booster:
         ensemble=_ensemble(document),
         link=_CLASSIFIER_LINKS[loss] if is_classifier else link,
         classes=np.asarray(model.classes_) if is_classifier else None,
-        reads_fp32=True,
+        rounds_to_fp32=True,
     )
 
 

@@ -88,7 +88,7 @@ def _forest_booster(forest: Any, *, is_classifier: bool) -> Booster:
         ),
         link="identity",
         classes=np.asarray(forest.classes_) if is_classifier else None,
-        reads_fp32=True,
+        rounds_to_fp32=True,
         divisor=len(forest.estimators_),
     )
 

@@ -1,9 +1,9 @@
 """The ``sklearn`` flavor: estimators and pipelines of scikit-learn, through skl2onnx.
 
 Guarantees: clients send a column under the column's own name; numbers travel as FP32, and a whole
-number that FP32 cannot hold is refused rather than rounded; they travel as FP64 only to trees whose
-predictions on the input example change when it is rounded; the expected outputs are what the
-estimator itself predicts on the logged example, in its own precision and with its own columns.
+number that FP32 cannot hold is refused rather than rounded; they travel as FP64 only to trees, and
+only if FP32 is too coarse for the input example; the expected outputs are what the estimator itself
+predicts on the logged example, in its own precision and with its own columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
 from pipeline.exporters.boosters import installed_packages
-from pipeline.exporters.columns import Features, features, rounded_to_fp32
+from pipeline.exporters.columns import Features, features, is_blurred_by_fp32, rounded_to_fp32
 from pipeline.exporters.logged import example_or_generated, loaded
 from pipeline.exporters.predictions import (
     LABEL,
@@ -91,12 +91,16 @@ def _graph(
     """The graph, and whether clients must send FP64 because FP32 would change the predictions."""
     if not ends_in_trees(estimator):
         return graph_from_sklearn(estimator, taken.inputs, source), False
-    graph, is_double = graph_of_trees(estimator, taken, source)
+    graph, takes_double = graph_of_trees(estimator, taken, source)
+    if not takes_double:
+        return graph, False
     rounded = rounded_to_fp32(taken.original)
-    if is_double and are_alike(expected, predictions(estimator, rounded, list(expected), source)):
-        narrow_inputs(graph)
-        is_double = False
-    return graph, is_double
+    if is_blurred_by_fp32(taken.original) or not are_alike(
+        expected, predictions(estimator, rounded, list(expected), source)
+    ):
+        return graph, True
+    narrow_inputs(graph)
+    return graph, False
 
 
 def _predicted_by(estimator: Any, source: SourceModel) -> tuple[str, ...]:

@@ -63,7 +63,8 @@ def graph_of_trees(estimator: Any, taken: Features, source: SourceModel) -> tupl
     if before is None:
         if booster is None:
             return graph_from_sklearn(estimator, inputs, source), False
-        return booster_graph(booster, source.version.name, is_double=True), True
+        is_double = booster.reads_fp64
+        return booster_graph(booster, source.version.name, is_double=is_double), is_double
     try:
         steps = graph_from_sklearn(before, inputs, source, is_double=True)
         _expect_loadable(steps)
