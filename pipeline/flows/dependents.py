@@ -38,7 +38,9 @@ def require_ensembles_kept(servers: Servers, release: Release) -> None:
             )
     steps = {step.model for config in published.values() for step in steps_of(config)}
     for name in steps - published.keys():
-        published[name] = read_state(servers.repository, name).config or ""
+        state = read_state(servers.repository, name)
+        published[name] = state.config or ""
+        _ = state.versions  # refuses what cannot be read
     for name, problems in broken_ensembles(model, release.config, published).items():
         raise ConflictError(
             f"with {model}/{version} the ensemble {name} could no longer be served: "
@@ -125,5 +127,4 @@ def require_switchable(
 
 
 def _versions(servers: Servers, model: str) -> tuple[int, ...]:
-    config = read_state(servers.repository, model).config
-    return () if config is None else served_versions(config)
+    return read_state(servers.repository, model).versions

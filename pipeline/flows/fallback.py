@@ -9,7 +9,6 @@ from pipeline.flows.journal import JournalEntry, open_attempt, served_history, w
 from pipeline.flows.publish import RepositoryState
 from pipeline.flows.release import recorded_release
 from pipeline.flows.servers import Servers
-from pipeline.model_config import served_versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,7 @@ def last_proven(servers: Servers, state: RepositoryState, entries: list[JournalE
     attempt = open_attempt(entries)
     if state.config is None:
         return _last_whole(servers, state.model, served_history(entries, None))
-    committed = served_versions(state.config)
+    committed = state.versions
     is_unproven = (
         attempt is not None
         and attempt.version in committed

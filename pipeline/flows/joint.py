@@ -30,12 +30,11 @@ from pipeline.flows.journal import (
 from pipeline.flows.locking import ENSEMBLES, held_locks
 from pipeline.flows.progress import Describe, Progress
 from pipeline.flows.publication import Candidate
-from pipeline.flows.publish import RepositoryState, read_state
+from pipeline.flows.publish import read_state
 from pipeline.flows.release import publish_entry, recorded_release
 from pipeline.flows.servers import Servers
 from pipeline.flows.switch import Goal, Switch
 from pipeline.locks import Held
-from pipeline.model_config import served_versions
 from pipeline.settings import Settings
 
 
@@ -169,7 +168,7 @@ class _Attempt:
 
     def _refuse_what_others_committed(self) -> None:
         for model, goal in self.goals.items():
-            versions = _versions(read_state(self.servers.repository, model))
+            versions = read_state(self.servers.repository, model).versions
             if not set(versions) <= {self.previous[model], goal.version}:
                 raise ConflictError(
                     f"somebody else has committed {model}/{max(versions)}, which is left alone"
@@ -208,7 +207,7 @@ def _published(
     """Upload a candidate unless its version is committed, in part, already."""
     manifest = candidate.release.manifest
     state = read_state(servers.repository, manifest.model)
-    if candidate.entry is not None and manifest.version not in _versions(state):
+    if candidate.entry is not None and manifest.version not in state.versions:
         publish_entry(
             servers,
             candidate.entry,
@@ -243,7 +242,3 @@ def _recorded_goal(servers: Servers, model: str, version: int | None) -> Goal | 
 def _differs(servers: Servers, model: str, goal: Goal | None) -> bool:
     config = read_state(servers.repository, model).config
     return config != (None if goal is None else goal.release.config)
-
-
-def _versions(state: RepositoryState) -> tuple[int, ...]:
-    return () if state.config is None else served_versions(state.config)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.artifacts import PublishPlan, RepositoryEntry
+from pipeline.ensembles import Step, steps_of
 from pipeline.errors import ConflictError
 from pipeline.flows.readback import found_in, put_verified, unlike_what_was_sent
 from pipeline.locks import Held
@@ -60,6 +61,30 @@ class RepositoryState:
     config_etag: str | None
 
     @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions that the config names; none without a config.
+
+        Raises:
+            ConflictError: The config cannot be read.
+        """
+        try:
+            return () if self.config is None else served_versions(self.config)
+        except ValueError as error:
+            raise _foreign_config(self.model, str(error)) from error
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of an ensemble; none for any other model, or without a config.
+
+        Raises:
+            ConflictError: The config cannot be read.
+        """
+        try:
+            return () if self.config is None else steps_of(self.config)
+        except ValueError as error:
+            raise _foreign_config(self.model, str(error)) from error
+
+    @property
     def version(self) -> int | None:
         """The version that the config names.
 
@@ -69,10 +94,7 @@ class RepositoryState:
         """
         if self.config is None:
             return None
-        try:
-            versions = served_versions(self.config)
-        except ValueError as error:
-            raise _foreign_config(self.model, str(error)) from error
+        versions = self.versions
         if len(versions) == 2:
             raise ConflictError(
                 f"a release of several models is half way: {self.model} serves versions "

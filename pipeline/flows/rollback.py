@@ -28,7 +28,7 @@ from pipeline.flows.release import recorded_release
 from pipeline.flows.replicas import require_live
 from pipeline.flows.serve import serve
 from pipeline.flows.servers import Servers, open_servers
-from pipeline.model_config import check_name, served_versions
+from pipeline.model_config import check_name
 from pipeline.samples import Samples
 from pipeline.settings import Settings
 
@@ -148,11 +148,10 @@ def _plan_together(
             hint=f"tritonpipe rollback {model}; then publish the versions that you want together",
         )
     state = read_state(servers.repository, model)
-    versions = () if state.config is None else served_versions(state.config)
     return RollbackPlan(
         model=model,
         version=targets[model],
-        previous=max(versions, default=targets[model]),
+        previous=max(state.versions, default=targets[model]),
         together=tuple(f"{name}/{version}" for name, version in sorted(targets.items())),
     )
 

@@ -36,7 +36,7 @@ from pipeline.flows.serve import commit_again
 from pipeline.flows.servers import Servers
 from pipeline.flows.withdrawal import withdraw
 from pipeline.locks import Held
-from pipeline.model_config import config_from_text, served_versions, with_versions
+from pipeline.model_config import config_from_text, with_versions
 from pipeline.samples import Samples
 from pipeline.triton import TritonClient
 
@@ -134,7 +134,7 @@ class Switch:
                 continue
             pins = {
                 step.model: self._old_version(step.model)
-                for step in steps_of(state.config)
+                for step in state.steps
                 if step.version == NEWEST and self._old_version(step.model) is not None
             }
             if pins:
@@ -173,7 +173,7 @@ class Switch:
     def _serve_alone(self, steps: Mapping[str, Goal]) -> Iterator[str]:
         # What is not to be served goes first where it is an ensemble: its steps are still there.
         gone = [model for model, goal in self.goals.items() if goal is None]
-        for model in sorted(gone, key=lambda m: not steps_of(self._state(m).config or "")):
+        for model in sorted(gone, key=lambda m: not self._state(m).steps):
             withdraw(self.servers, model, self.held[model])
             yield model
         for model, goal in steps.items():
@@ -240,16 +240,16 @@ class Switch:
     def _old_version(self, model: str) -> int | None:
         """The version of a step that is served now and shall not be; None if there is none."""
         goal = self.goals.get(model)
-        config = self._state(model).config if model in self.goals else None
-        if config is None or goal is None:
+        if goal is None:
             return None
-        return next((v for v in served_versions(config) if v != goal.version), None)
+        return next((v for v in self._state(model).versions if v != goal.version), None)
 
     def _state(self, model: str) -> RepositoryState:
         return read_state(self.servers.repository, model)
 
     def _require_same_interface(self, model: str, goal: Goal) -> None:
-        now = self._state(model).config
+        state = self._state(model)
+        now = state.config if state.versions else None
         if now is None or _interface(now) == _interface(goal.release.config):
             return
         raise ConflictError(

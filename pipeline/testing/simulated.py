@@ -155,6 +155,36 @@ class SimulatedStore(ObjectStore):
         return replace(stored, last_modified=datetime.fromtimestamp(stamp, UTC))
 
 
+class DamagedReads:
+    """While its context lasts, one answer of a store to a read of a config is damaged.
+
+    Attributes:
+        reads: How many configs were read so far.
+    """
+
+    def __init__(self, store: SimulatedStore, damaged: int) -> None:
+        self.reads = 0
+        self._store = store
+        self._damaged = damaged
+        self._read = store.read
+
+    def __enter__(self) -> DamagedReads:
+        self._store.read = self._damaged_read  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._store.read = self._read  # type: ignore[method-assign]
+
+    def _damaged_read(self, key: str) -> StoredBytes | None:
+        found = self._read(key)
+        if found is None or not key.endswith("/config.pbtxt"):
+            return found
+        self.reads += 1
+        if self.reads != self._damaged:
+            return found
+        return StoredBytes(data=bytes([found.data[0] ^ 1]) + found.data[1:], stored=found.stored)
+
+
 class SimulatedLocks:
     """Locks within one process; whoever would have to wait is refused at once.
 

@@ -21,6 +21,7 @@ from pipeline.flows.servers import Servers
 from pipeline.manifest import FileDigest, Lineage, Manifest
 from pipeline.samples import Samples
 from pipeline.testing.simulated import (
+    DamagedReads,
     Fault,
     Killed,
     SimulatedLocks,
@@ -283,3 +284,16 @@ def test_no_break_makes_a_proof_of_what_is_not_served(scene: Scene, step: int) -
     for version in (1, 2):
         served = scene.proof(version)
         assert served is None or scene.served == version
+
+
+@pytest.mark.parametrize("damaged", range(1, 9))
+def test_a_config_that_is_damaged_on_its_way_is_no_bug_and_costs_nothing(
+    scene: Scene, damaged: int
+) -> None:
+    scene.serve(1)
+    with DamagedReads(scene.store, damaged), contextlib.suppress(TritonpipeError):
+        scene.serve(2)
+    assert scene.served in {1, 2}
+    scene.serve(2)
+    assert scene.served == 2
+    assert scene.rollback_target() == 1
