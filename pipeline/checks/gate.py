@@ -18,8 +18,9 @@ from pipeline.artifacts import Export, OnnxModel
 from pipeline.checks.batches import batch_sizes, batches
 from pipeline.checks.cases import Cases
 from pipeline.checks.error_samples import merged
+from pipeline.checks.neighbours import run_neighbours
 from pipeline.checks.parity import failed
-from pipeline.checks.runs import Inputs, Ran, run_batches, run_neighbours, run_whole
+from pipeline.checks.runs import Inputs, Ran, run_batches, run_whole
 from pipeline.checks.tolerances import Tolerances
 from pipeline.onnx_graph import OnnxSession
 from pipeline.reports import Comparison, ErrorSample, Question, Report
@@ -119,7 +120,9 @@ def _run(
                 together = batches(rows, size, largest=largest)
                 yield from run_batches(session, part, together, tolerances, cases)
             if rows > 1 and largest > 1:
-                yield from run_neighbours(session, part, largest=largest, cases=cases)
+                yield from run_neighbours(
+                    session, part, largest=largest, tolerances=tolerances, cases=cases
+                )
 
 
 def _forgiven(ran: Sequence[Ran], tolerances: Tolerances) -> list[Ran]:

@@ -8,12 +8,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from pipeline.checks.batches import among_others
 from pipeline.checks.cases import Cases
-from pipeline.checks.parity import Compared, compare_outputs, failed, said_of
+from pipeline.checks.parity import Compared, compare_outputs, failed
 from pipeline.checks.tolerances import Tolerances
-from pipeline.checks.values import comparable, differences, in_rows, worst_difference
-from pipeline.reports import Comparison, Question
 from pipeline.samples import Array, Samples
 
 _LONGEST: Final = 400
@@ -73,8 +70,8 @@ def run_batches(
         try:
             answers.append(session.run(part.inputs))
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base
-            compared = failed(subject, inputs.origin, _cannot_run(error))
-            return [_kept(Ran(compared=compared, rows=rows, size=size, inputs=inputs), {}, cases)]
+            compared = failed(subject, inputs.origin, cannot_run(error))
+            return [kept(Ran(compared=compared, rows=rows, size=size, inputs=inputs), {}, cases)]
         if _shapes(answers[-1]) != _shapes(part.outputs):
             parts, answers = [rows], [answers[-1]]
             break
@@ -83,7 +80,7 @@ def run_batches(
     expected = inputs.samples.take(rows).outputs
     compared_outputs = compare_outputs(subject, inputs.origin, expected, found, tolerances)
     return [
-        _kept(Ran(compared=compared, rows=rows, size=size, inputs=inputs), found, cases, batch=size)
+        kept(Ran(compared=compared, rows=rows, size=size, inputs=inputs), found, cases, batch=size)
         for compared in compared_outputs
     ]
 
@@ -95,80 +92,16 @@ def run_whole(session: Session, inputs: Inputs, tolerances: Tolerances, cases: C
     try:
         found = session.run(samples.inputs)
     except Exception as error:  # noqa: BLE001  as above
-        compared = [failed("onnx", inputs.origin, _cannot_run(error))]
+        compared = [failed("onnx", inputs.origin, cannot_run(error))]
         found = {}
     else:
         compared = compare_outputs("onnx", inputs.origin, samples.outputs, found, tolerances)
     return [
-        _kept(Ran(compared=one, rows=rows, size=0, inputs=inputs), found, cases) for one in compared
+        kept(Ran(compared=one, rows=rows, size=0, inputs=inputs), found, cases) for one in compared
     ]
 
 
-def run_neighbours(session: Session, inputs: Inputs, *, largest: int, cases: Cases) -> list[Ran]:
-    """Ask the graph, not its source, whether a row's answer depends on the rows beside it.
-
-    Triton puts the rows of different clients into one batch. The tolerance is a tight one, for
-    kernels that add up in another order in batches of another size.
-    """
-    subject = f"onnx, rows alone and among {min(inputs.samples.rows, largest) - 1} others"
-    ran = []
-    for row, batch in among_others(inputs.samples.rows, largest):
-        place = int(np.flatnonzero(batch == row)[0])
-        asked = inputs.samples.take(batch).inputs
-        try:
-            alone = session.run(inputs.samples.take(np.array([row])).inputs)
-            among = session.run(asked)
-        except Exception as error:  # noqa: BLE001  as above
-            compared = failed(subject, inputs.origin, _cannot_run(error))
-            return [Ran(compared=compared, rows=batch, size=len(batch), inputs=inputs)]
-        for name, array in among.items():
-            if array.shape[:1] != batch.shape or alone[name].shape != (1, *array.shape[1:]):
-                continue  # the comparison with the source tells it
-            compared = _beside(name, alone[name], array[place : place + 1], row)
-            one = Ran(
-                compared=said_of(compared, subject, inputs.origin),
-                rows=np.array([row]),
-                size=len(batch),
-                inputs=inputs,
-            )
-            if compared.wrong.any():
-                expected = {**among, name: array.copy()}
-                expected[name][place] = alone[name][0]
-                one = _named(one, cases.keep(asked, expected, among))
-            ran.append(one)
-    return ran
-
-
-def _beside(name: str, alone: Array, among: Array, row: int) -> Compared:
-    tolerance = Tolerances().of(str(alone.dtype))
-    epsilon = float(np.finfo(alone.dtype).eps) if alone.dtype.kind == "f" else 0.0
-    wanted, found = comparable(alone), comparable(among)
-    wrong, distance = differences(
-        wanted,
-        found,
-        relative=max(tolerance.relative / 10, 2 * epsilon),
-        absolute=tolerance.absolute,
-    )
-    problem = ""
-    if wrong.any():
-        told = worst_difference(name, wanted, found, wrong, distance).split(";")[0]
-        told = told.replace("row 0", f"row {row}", 1)
-        problem = f"a row's answer depends on the rows beside it: {told}"
-    rows = in_rows(wrong)
-    comparison = Comparison(
-        subject="",
-        output=name,
-        rows=1,
-        mismatched=int(rows.sum()),
-        max_absolute_error=0.0,
-        problem=problem,
-        question=Question.NEIGHBOURS,
-        failing_rows=(row,) if problem else (),
-    )
-    return Compared(comparison=comparison, wrong=rows)
-
-
-def _kept(ran: Ran, found: Mapping[str, Array], cases: Cases, batch: int = 0) -> Ran:
+def kept(ran: Ran, found: Mapping[str, Array], cases: Cases, batch: int = 0) -> Ran:
     """With the batch of its first failing row in a file, if it failed."""
     if not ran.compared.comparison.problem:
         return ran
@@ -179,10 +112,11 @@ def _kept(ran: Ran, found: Mapping[str, Array], cases: Cases, batch: int = 0) ->
     if not batch and ran.size:
         part = ran.inputs.samples.take(ran.rows)
     answers = {name: array[place] if batch else array for name, array in found.items()}
-    return _named(ran, cases.keep(part.inputs, part.outputs, answers))
+    return named(ran, cases.keep(part.inputs, part.outputs, answers))
 
 
-def _named(ran: Ran, case: str) -> Ran:
+def named(ran: Ran, case: str) -> Ran:
+    """With the name of the file that reproduces it."""
     comparison = replace(ran.compared.comparison, case=case)
     return replace(ran, compared=replace(ran.compared, comparison=comparison))
 
@@ -191,5 +125,6 @@ def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in arrays.items()}
 
 
-def _cannot_run(error: Exception) -> str:
+def cannot_run(error: Exception) -> str:
+    """Its error on one line."""
     return f"ONNX Runtime cannot run it: {' '.join(str(error).split())[:_LONGEST]}"

@@ -17,9 +17,10 @@ from typing import Final
 
 from pipeline.artifacts import Export, ModelVersion
 from pipeline.errors import RefusedError, SettingsError
-from pipeline.reports import Report
+from pipeline.reports import Question, Report
 
 _SHOWN: Final = 3
+_TELLING: Final = (Question.FORM, Question.NEIGHBOURS, Question.DECISION, Question.VALUES)
 _HINT: Final = (
     "nothing was published. If the difference is acceptable, say so on the model version with the "
     "tags tritonpipe.relative_tolerance, tritonpipe.absolute_tolerance or "
@@ -42,7 +43,7 @@ def refused(
     Raises:
         SettingsError: The folder cannot be written, or is somebody else's.
     """
-    problems = report.problems or ("nothing could be compared",)
+    problems = _most_telling_first(report) or ["nothing could be compared"]
     more = len(problems) - _SHOWN
     told = "; ".join(problems[:_SHOWN]) + (f"; and {more} more findings" if more > 0 else "")
     message = f"the export of {version} does not agree with the model's own predictions: {told}"
@@ -55,6 +56,14 @@ def refused(
         hint=_HINT,
         report=report,
     )
+
+
+def _most_telling_first(report: Report) -> list[str]:
+    """One finding of each kind, then the others: wrong values follow from whatever is wrong."""
+    found = [c for c in report.comparisons if not c.ok]
+    firsts = [next((c for c in found if c.question is kind), None) for kind in _TELLING]
+    telling = [c for c in firsts if c is not None]
+    return [str(c) for c in (*telling, *(c for c in found if c not in telling))]
 
 
 def _name(version: ModelVersion) -> str:

@@ -10,10 +10,10 @@ import pytest
 from pipeline.artifacts import Export, ModelVersion, OnnxModel
 from pipeline.errors import RefusedError, SettingsError
 from pipeline.flows.refusal import refused
-from pipeline.reports import Comparison, Report
+from pipeline.reports import Comparison, Question, Report
 
 
-def comparison(problem: str) -> Comparison:
+def comparison(problem: str, question: Question = Question.VALUES) -> Comparison:
     return Comparison(
         subject="onnx, batch 7",
         output="y",
@@ -22,12 +22,15 @@ def comparison(problem: str) -> Comparison:
         max_absolute_error=0.5,
         problem=problem,
         inputs="16 generated rows",
+        question=question,
     )
 
 
 def report(*problems: str) -> Report:
+    """Problems that name a question are of that kind."""
+    kinds = [next((q for q in Question if q in p), Question.VALUES) for p in problems]
     return Report(
-        comparisons=tuple(comparison(problem) for problem in problems),
+        comparisons=tuple(map(comparison, problems, kinds)),
         samples_origin="",
         relative_tolerance=0.0,
         absolute_tolerance=0.0,
@@ -80,6 +83,14 @@ def test_what_failed_is_kept_with_its_graph_and_the_message_says_where(
 def test_many_findings_are_counted(refuse: Refuse, tmp_path: Path) -> None:
     error = refuse("a", "b", "c", "d", "e", folder=str(tmp_path / "kept"))
     assert "and 2 more findings" in error.message
+
+
+def test_the_cause_is_told_before_what_follows_from_it(refuse: Refuse, tmp_path: Path) -> None:
+    problems = ["values 1", "values 2", "values 3", "neighbours", "decision"]
+    message = refuse(*problems, folder=str(tmp_path / "kept")).message
+    places = [message.index(problem) for problem in ("neighbours", "decision", "values 1")]
+    assert places == sorted(places)
+    assert "values 2" not in message
 
 
 def test_a_refusal_replaces_the_earlier_one_of_the_same_version(
