@@ -7,6 +7,7 @@ raises. Guarantees: an error that was expected keeps its words; what is added is
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -79,15 +80,10 @@ def _met_a_wall(cause: BaseException, entered: Entered) -> str:
         return "the model's code asked for the network, which it cannot reach while it is exported"
     if entered.level.files and number == errno.EROFS:
         return "the model's code wrote to a folder that is not its own"
-    if entered.level.files and isinstance(cause, FileNotFoundError) and cause.filename:
-        return _hidden(str(cause.filename), entered)
-    return ""
-
-
-def _hidden(name: str, entered: Entered) -> str:
-    path = Path(name)
-    for folder in entered.hidden:
-        if path.is_relative_to(folder) and not path.is_relative_to(Path.cwd()):
+    if isinstance(cause, FileNotFoundError) and isinstance(cause.filename, (str, bytes)):
+        name = os.fsdecode(cause.filename)
+        folder = entered.hides(Path(name))
+        if folder is not None:
             return f"the model's code asked for {name}; it sees nothing of {folder} but itself"
     return ""
 

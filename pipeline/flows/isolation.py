@@ -93,12 +93,18 @@ class Entered:
         level: What was taken away.
         reason: Why not more, in the words of the kernel; empty if there is no more, or none was
             wished.
-        hidden: Folders of which only what is needed is seen.
+        world: The files that were kept, where the others were taken away.
     """
 
     level: Level
     reason: str = ""
-    hidden: tuple[Path, ...] = ()
+    world: World | None = None
+
+    def hides(self, path: Path) -> Path | None:
+        """The folder behind which a file was hidden, if it was."""
+        if self.world is None or any(map(path.is_relative_to, self.world.kept)):
+            return None
+        return next((f for f in self.world.hidden if path.is_relative_to(f)), None)
 
     @property
     def told(self) -> str:
@@ -172,8 +178,7 @@ def _strongest(mode: Mode, world: World) -> Entered:
     for level in _LEVELS[:-1]:
         refusal = _refusal(level, world)
         if not refusal:
-            hidden = world.hidden if level.files else ()
-            return Entered(level=level, reason=reason, hidden=hidden)
+            return Entered(level=level, reason=reason, world=world if level.files else None)
         reason = reason or refusal
     return Entered(level=_LEVELS[-1], reason=reason)
 

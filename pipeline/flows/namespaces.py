@@ -69,6 +69,11 @@ class World:
     readable: tuple[Path, ...]
     hidden: tuple[Path, ...]
 
+    @property
+    def kept(self) -> tuple[Path, ...]:
+        """Everything that stays."""
+        return (*self.writable, *self.readable)
+
 
 def die_with_parent(number: signal.Signals) -> None:
     """Get a signal when the parent dies; forgotten by :func:`unshare`."""

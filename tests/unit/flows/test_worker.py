@@ -440,6 +440,14 @@ def test_a_wall_that_was_met_is_named(
     assert words in caught.value.message
 
 
+def test_a_file_that_is_missing_in_its_own_folder_is_not_called_hidden(
+    failure: Callable[..., str],
+) -> None:
+    message = failure("(source.path / 'weights.bin').read_bytes()")
+    assert "weights.bin" in message
+    assert "it sees nothing of" not in message
+
+
 def test_a_hostile_model_sees_no_credential_of_its_parent(
     export: Callable[..., Export], tmp_path: Path
 ) -> None:
