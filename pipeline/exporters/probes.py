@@ -19,7 +19,7 @@ from pipeline.exporters import Exported
 from pipeline.exporters.lengths import WANTED_SIZES, free_axes
 from pipeline.exporters.variations import resized, varied_array, varied_frame, with_missing
 from pipeline.samples import Array, Samples
-from pipeline.tensors import TensorSpec
+from pipeline.tensors import DataType, TensorSpec
 
 ROWS: Final = 128
 """Rows of a probe of a table; two of them are more than 200 rows, so that a part of them counts."""
@@ -65,7 +65,7 @@ def questions(
         optional: Columns that may be missing, by the signature.
     """
     if hasattr(exported.example, "columns"):
-        yield from _about_frames(exported.example, answered, optional)
+        yield from _about_frames(exported.example, exported.onnx, answered, optional)
         return
     arrays = _arrays(exported.example, exported.onnx)
     if arrays is not None:
@@ -80,26 +80,33 @@ def questions(
             )
 
 
-def _about_frames(frame: Any, answered: Samples, optional: frozenset[str]) -> Iterator[Question]:
+def _about_frames(
+    frame: Any, onnx: OnnxModel, answered: Samples, optional: frozenset[str]
+) -> Iterator[Question]:
     if not len(frame):
         return
+
+    def varied(count: int, salt: str, *, outside: bool = False) -> Any:
+        carried = _carried(onnx)
+        return varied_frame(frame, count, _chance(salt), carried=carried, outside=outside)
+
     rows = _affordable(ROWS, answered)
     for outside in (False, True):
         where = _where(outside=outside)
-        values = varied_frame(frame, rows, _chance(where), outside=outside)
+        values = varied(rows, where, outside=outside)
         yield Question(values=values, origin=f"{rows} generated rows {where}")
     few = min(rows, ROWS // 4)
     numbers = [n for n in frame.columns if getattr(frame[n].dtype, "kind", "") == "f"]
     gaps = [n for n in numbers if str(n) in optional or frame[n].isna().any()]
     if gaps:
-        base = varied_frame(frame, few, _chance("missing"), outside=False)
+        base = varied(few, "missing")
         values = with_missing(base, gaps, _chance("gaps"))
         yield Question(values=values, origin=f"{few} generated rows with missing numbers")
     for name in frame.columns:
         is_closed = hasattr(frame[name].dtype, "categories")  # can hold no other word
         if is_closed or answered.inputs.get(str(name), np.zeros(0)).dtype != object:
             continue
-        values = varied_frame(frame, few, _chance(f"word {name}"), outside=False)
+        values = varied(few, f"word {name}")
         words = values[name].to_numpy(dtype=object, copy=True)
         words[: few // 2] = UNSEEN_WORD
         values[name] = type(values[name])(words, dtype=frame[name].dtype)
@@ -162,6 +169,7 @@ def _varied(
             array,
             rows if onnx.is_batching else len(array),
             _chance(salt + name),
+            carried=_carried(onnx),
             per_column=per_column,
             outside=outside,
         )
@@ -201,6 +209,12 @@ def _where(*, outside: bool) -> str:
         if outside
         else ("within the range of the example")
     )
+
+
+def _carried(onnx: OnnxModel) -> np.dtype[Any]:
+    """FP64 only if the graph asks for it; whatever is narrower is a part of FP32."""
+    is_wide = any(spec.data_type is DataType.FP64 for spec in onnx.inputs)
+    return np.dtype(np.float64 if is_wide else np.float32)
 
 
 def _chance(salt: str) -> np.random.Generator:

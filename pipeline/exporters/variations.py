@@ -1,8 +1,8 @@
 """More rows of the form of an example: seen values in new combinations, and others beside them.
 
 Guarantees: the same example gives the same rows in every process; whole numbers stay whole, flags
-stay flags, text stays text that was seen; every number is one that FP32 holds exactly, as a request
-would carry it, so that no difference comes from rounding a value that nobody could have sent.
+stay flags, text stays text that was seen; every number is one that a request carries exactly, so that
+no difference comes from rounding a value that nobody could have sent.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from pipeline.samples import Array
 _MARGIN: Final = 0.1
 """How far outside of the seen range "slightly outside" is, as a part of its width."""
 
-_EXACT: Final = 2.0**24
-"""Up to here FP32 holds every whole number."""
-
-_LARGEST: Final = float(np.finfo(np.float32).max)
-
 
 def varied_array(
-    seen: Array, rows: int, generator: np.random.Generator, *, per_column: bool, outside: bool
+    seen: Array,
+    rows: int,
+    generator: np.random.Generator,
+    *,
+    carried: np.dtype[Any],
+    per_column: bool,
+    outside: bool,
 ) -> Array:
     """Rows like those of an array with at least one row.
 
@@ -33,28 +34,37 @@ def varied_array(
         seen: The example; its first dimension counts rows.
         rows: How many to make.
         generator: Where chance comes from.
+        carried: The type in which requests carry numbers.
         per_column: Whether the range is that of each column, not that of the whole tensor.
         outside: Whether values may lie slightly outside of the range too.
     """
     resampled = seen[generator.integers(0, len(seen), rows)]
     if seen.dtype.kind not in "fiub" or not seen.size:
         return resampled
-    if seen.dtype == np.float64:
-        resampled = np.clip(resampled, -_LARGEST, _LARGEST).astype(np.float32).astype(np.float64)
+    largest = float(np.finfo(carried).max) / 4  # a range from end to end is still a number
+    if seen.dtype.kind == "f" and seen.dtype.itemsize > carried.itemsize:
+        resampled = np.clip(resampled, -largest, largest).astype(carried).astype(seen.dtype)
     shape = resampled.shape
     columns = seen.reshape(len(seen), -1) if per_column else seen.reshape(-1, 1)
     lows, highs, whole, flags = _ranges(columns, outside=outside)
     width = int(np.prod(shape[1:], dtype=int))
+    lows, highs = np.clip(lows, -largest, largest), np.clip(highs, -largest, largest)
     fresh = generator.uniform(size=(rows, width)) * (highs - lows) + lows
-    fresh = np.clip(fresh, -_LARGEST, _LARGEST)
-    fresh = np.where(whole, np.rint(fresh), fresh).astype(np.float32)
+    fresh = np.where(whole, np.rint(fresh), fresh).astype(carried)
     fresh = np.where(flags, generator.integers(0, 2, (rows, width)), fresh)
     kept = generator.uniform(size=(rows, width)) < 0.5
-    mixed = np.where(kept, resampled.reshape(rows, width), _cast(fresh, seen.dtype))
+    mixed = np.where(kept, resampled.reshape(rows, width), _cast(fresh, seen.dtype, carried))
     return mixed.astype(seen.dtype).reshape(shape)
 
 
-def varied_frame(frame: Any, rows: int, generator: np.random.Generator, *, outside: bool) -> Any:
+def varied_frame(
+    frame: Any,
+    rows: int,
+    generator: np.random.Generator,
+    *,
+    carried: np.dtype[Any],
+    outside: bool,
+) -> Any:
     """Rows like those of a DataFrame with at least one row; its columns keep their types."""
     columns = {}
     for name in frame.columns:
@@ -63,7 +73,12 @@ def varied_frame(frame: Any, rows: int, generator: np.random.Generator, *, outsi
         present = seen[seen.notna()] if seen.dtype.kind == "O" else seen
         if isinstance(seen.dtype, np.dtype) and seen.dtype.kind in "fiub":
             columns[name] = varied_array(
-                seen.to_numpy(), rows, generator, per_column=True, outside=outside
+                seen.to_numpy(),
+                rows,
+                generator,
+                carried=carried,
+                per_column=True,
+                outside=outside,
             )
         else:  # text, categories, nullable types: only what was seen
             present = present if len(present) else seen
@@ -108,11 +123,11 @@ def _ranges(columns: Array, *, outside: bool) -> tuple[Array, Array, Array, Arra
     return lows - margin, highs + margin, whole, flags
 
 
-def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Into the type, without wrapping around or leaving what FP32 holds."""
+def _cast(values: Array, dtype: np.dtype[Any], carried: np.dtype[Any]) -> Array:
+    """Into the type, without wrapping around or leaving where every whole number is carried."""
     if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        values = np.clip(values, max(limits.min, -_EXACT), min(limits.max, _EXACT))
+        limits, exact = np.iinfo(dtype), 2.0 ** (np.finfo(carried).nmant + 1)
+        values = np.clip(values, max(limits.min, -exact), min(limits.max, exact))
     if dtype.kind == "f":
         limit = float(np.finfo(dtype).max)
         values = np.clip(values, -limit, limit)

@@ -258,6 +258,30 @@ def test_large_rows_are_fewer_and_the_whole_is_bounded(
     assert any("more than 1 MiB of probes" in told for told in bounded.left_out)
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_exact"), [(TensorProto.FLOAT, True), (TensorProto.DOUBLE, False)]
+)
+def test_numbers_are_as_fine_as_requests_carry_them(
+    keep: Callable[..., Export], kind: int, *, is_exact: bool
+) -> None:
+    """Seconds since 1970 need FP64, and then probes must tell them apart too."""
+    seconds = np.array([[1.7e9 + 0.125], [1.7e9 + 97.5], [1.7e9 + 50.25]])
+    (probe, _) = probes(keep(seconds, Asked(), {"x": ["n", 1]}, kind)).values()
+    found = probe.inputs["x"]
+    assert found.dtype == np.float64
+    assert np.array_equal(found, found.astype(np.float32)) is is_exact
+    assert len(np.unique(found)) < 4 if is_exact else len(np.unique(found)) > 50
+
+
+def test_numbers_without_end_stay_numbers(keep: Callable[..., Export]) -> None:
+    ends = np.array([[-1.7e308, 1], [1.7e308, 2], [np.inf, 3], [np.nan, 4]])
+    for kind in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        found = probes(keep(ends, Asked(), {"x": ["n", 2]}, kind, out=str(kind)))
+        fresh = next(iter(found.values())).inputs["x"]
+        assert np.isfinite(fresh[:, 1]).all()
+        assert np.isnan(fresh[:, 0]).any()
+
+
 def test_an_example_of_a_strange_form_is_told(keep: Callable[..., Export]) -> None:
     def ask(values: Any) -> Samples:
         return Samples(inputs={"x": MATRIX}, outputs={"y": MATRIX})
