@@ -18,11 +18,6 @@ A bug is none of these and keeps its traceback.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pipeline.reports import Report
-
 
 class TritonpipeError(Exception):
     """Base of all expected failures.
@@ -57,10 +52,10 @@ class RefusedError(TritonpipeError):
     """A check failed: the release was not published and what was served is still served.
 
     Attributes:
-        report: What the check found; None if it was not one of answers.
+        report: The :class:`pipeline.reports.Report`; None if the check was not one of answers.
     """
 
-    def __init__(self, message: str, *, hint: str = "", report: Report | None = None) -> None:
+    def __init__(self, message: str, *, hint: str = "", report: object = None) -> None:
         super().__init__(message, hint=hint)
         self.report = report
 

@@ -54,7 +54,7 @@ def record_refusal(registry: Registry, version: ModelVersion, error: RefusedErro
 
     A registry that does not answer is told in the log alone: the refusal is what matters.
     """
-    if error.report is None:
+    if not isinstance(error.report, Report):
         return
     report = {
         "refused.json": json.dumps(to_json(error.report), indent=1),
