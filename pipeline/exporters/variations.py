@@ -1,8 +1,8 @@
 """More rows of the form of an example: seen values in new combinations, and others beside them.
 
 Guarantees: the same example gives the same rows in every process; whole numbers stay whole, flags
-stay flags, text stays text that was seen; every number is one that a request carries exactly, so that
-no difference comes from rounding a value that nobody could have sent.
+stay flags, text stays text that was seen; every number is one that a request carries exactly, so
+that no difference comes from rounding a value that nobody could have sent.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from pipeline.samples import Array
 _MARGIN: Final = 0.1
 """How far outside of the seen range "slightly outside" is, as a part of its width."""
 
+_FP32: Final[np.dtype[Any]] = np.dtype(np.float32)
+
 
 def varied_array(
     seen: Array,
     rows: int,
     generator: np.random.Generator,
     *,
-    carried: np.dtype[Any],
+    carried: np.dtype[Any] = _FP32,
     per_column: bool,
     outside: bool,
 ) -> Array:
@@ -62,7 +64,7 @@ def varied_frame(
     rows: int,
     generator: np.random.Generator,
     *,
-    carried: np.dtype[Any],
+    carried: np.dtype[Any] = _FP32,
     outside: bool,
 ) -> Any:
     """Rows like those of a DataFrame with at least one row; its columns keep their types."""
