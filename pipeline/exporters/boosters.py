@@ -1,9 +1,8 @@
 """From a boosted ensemble to its graph and its exported model, the same way for every library.
 
-Guarantees: clients send one FP32 matrix, or one of FP64 where FP32 is too coarse for the input
-example or changes what the library predicts on it; classifiers give ``label`` and
-``probabilities``, everything else gives ``prediction``, what the library itself predicts by
-default; what a graph cannot express is refused by name.
+Guarantees: clients send one FP32 matrix, or one of FP64 where FP32 changes what the library
+predicts; classifiers give ``label`` and ``probabilities``, everything else gives ``prediction``,
+what the library itself predicts by default; what a graph cannot express is refused by name.
 """
 
 from __future__ import annotations
@@ -19,15 +18,10 @@ import numpy as np
 from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
-from pipeline.exporters.columns import MATRIX, features, is_blurred_by_fp32, rounded_to_fp32
+from pipeline.exporters.columns import MATRIX, features
 from pipeline.exporters.logged import example_or_generated
-from pipeline.exporters.predictions import (
-    LABEL,
-    PREDICTION,
-    PROBABILITIES,
-    are_alike,
-    as_in_graph,
-)
+from pipeline.exporters.precision import needs_fp64
+from pipeline.exporters.predictions import LABEL, PREDICTION, PROBABILITIES, as_in_graph
 from pipeline.exporters.tree_graphs import Ensemble, Nodes, Tensor, add_ensemble
 from pipeline.onnx_graph import onnx_model
 from pipeline.samples import Array, Samples
@@ -99,10 +93,8 @@ def export_booster(
     """
     example, origin = example_or_generated(source)
     _one_matrix(example, booster, source, is_double=False)
-    answers = predict(example)
-    is_double = booster.reads_fp64 and (
-        is_blurred_by_fp32(example) or not are_alike(answers, predict(rounded_to_fp32(example)))
-    )
+    predict(example)  # an original that cannot predict is told before anything is made of it
+    is_double = booster.reads_fp64 and needs_fp64(example, predict)
 
     folder = destination / "onnx"
     folder.mkdir()

@@ -22,9 +22,6 @@ MATRIX: Final = "X"
 """The one input of a model that takes a matrix."""
 
 
-_COARSE: Final = 1e-4
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Features:
     """The same rows twice.
@@ -66,33 +63,6 @@ def features(
     _expect_rows(len(example), source)
     matrix = _column(example, MATRIX, source, is_double=is_double)
     return Features(original=example, inputs={MATRIX: matrix})
-
-
-def rounded_to_fp32(rows: Any) -> Any:
-    """The same rows as if their FP64 numbers had travelled as FP32."""
-    if hasattr(rows, "columns"):
-        wide = [name for name in rows.columns if rows[name].dtype == np.float64]
-        return rows.astype(dict.fromkeys(wide, np.float32)).astype(dict.fromkeys(wide, np.float64))
-    is_wide = getattr(rows, "dtype", None) == np.float64
-    return rows.astype(np.float32).astype(np.float64) if is_wide else rows
-
-
-def is_blurred_by_fp32(rows: Any) -> bool:
-    """Whether FP32 is too coarse for a column of FP64 numbers, such as seconds since 1970.
-
-    It is where rounding moves a number by more than a ten thousandth of the range of the column.
-    """
-    is_frame = hasattr(rows, "columns")
-    columns = [rows[name].to_numpy() for name in rows.columns] if is_frame else np.transpose(rows)
-    return any(_is_blurred(column) for column in columns if column.dtype == np.float64)
-
-
-def _is_blurred(column: Array) -> bool:
-    finite = column[np.isfinite(column)]
-    if not finite.size:
-        return False
-    moved = np.abs(finite - rounded_to_fp32(finite)).max()
-    return bool(moved > _COARSE * np.ptp(finite) > 0)
 
 
 def _frame_features(frame: Any, source: SourceModel, *, by_name: bool, is_double: bool) -> Features:

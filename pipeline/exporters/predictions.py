@@ -6,7 +6,7 @@ never rounded to fit the graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,6 @@ import numpy as np
 from pipeline.artifacts import SourceModel
 from pipeline.errors import ModelError
 from pipeline.exporters.logged import described
-from pipeline.reports import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 from pipeline.samples import Array
 from pipeline.tensors import TensorSpec
 
@@ -51,18 +50,6 @@ def predictions(
             )
         predicted[name] = np.asarray(values)
     return predicted
-
-
-def are_alike(first: Mapping[str, Array], second: Mapping[str, Array]) -> bool:
-    """Whether two answers agree within the tolerances of a promotion, labels exactly."""
-    return all(
-        np.allclose(
-            array, second[name], rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE, equal_nan=True
-        )
-        if name != LABEL
-        else np.array_equal(array, second[name])
-        for name, array in first.items()
-    )
 
 
 def as_in_graph(values: Array, spec: TensorSpec, source: SourceModel) -> Array:

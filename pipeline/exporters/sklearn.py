@@ -2,7 +2,7 @@
 
 Guarantees: clients send a column under the column's own name; numbers travel as FP32, and a whole
 number that FP32 cannot hold is refused rather than rounded; they travel as FP64 only to trees, and
-only if FP32 is too coarse for the input example; the expected outputs are what the estimator itself
+only if FP32 changes their answers; the expected outputs are what the estimator itself
 predicts on the logged example, in its own precision and with its own columns.
 """
 
@@ -17,13 +17,13 @@ from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
 from pipeline.exporters.boosters import installed_packages
-from pipeline.exporters.columns import Features, features, is_blurred_by_fp32, rounded_to_fp32
+from pipeline.exporters.columns import Features, features
 from pipeline.exporters.logged import example_or_generated, loaded
+from pipeline.exporters.precision import needs_fp64
 from pipeline.exporters.predictions import (
     LABEL,
     PREDICTION,
     PROBABILITIES,
-    are_alike,
     as_in_graph,
     predictions,
 )
@@ -63,7 +63,7 @@ class SklearnExporter:
         by_name = _picks_columns_by_name(estimator)
         taken = features(example, source, by_name=by_name)
         expected = predictions(estimator, taken.original, predicted, source)
-        graph, is_double = _graph(estimator, taken, expected, source)
+        graph, is_double = _graph(estimator, taken, predicted, source)
         _name_tensors(graph, list(taken.inputs), predicted, source)
         _declare_widths(graph, expected)
 
@@ -86,7 +86,7 @@ class SklearnExporter:
 
 
 def _graph(
-    estimator: Any, taken: Features, expected: dict[str, Array], source: SourceModel
+    estimator: Any, taken: Features, predicted: tuple[str, ...], source: SourceModel
 ) -> tuple[Any, bool]:
     """The graph, and whether clients must send FP64 because FP32 would change the predictions."""
     if not ends_in_trees(estimator):
@@ -94,10 +94,7 @@ def _graph(
     graph, takes_double = graph_of_trees(estimator, taken, source)
     if not takes_double:
         return graph, False
-    rounded = rounded_to_fp32(taken.original)
-    if is_blurred_by_fp32(taken.original) or not are_alike(
-        expected, predictions(estimator, rounded, list(expected), source)
-    ):
+    if needs_fp64(taken.original, lambda rows: predictions(estimator, rows, predicted, source)):
         return graph, True
     narrow_inputs(graph)
     return graph, False

@@ -228,3 +228,14 @@ def test_numbers_that_fp32_cannot_tell_apart_travel_as_fp64(
     model = make_pipeline(StandardScaler(), TREES["random forest"]())
     onnx = exact(model.fit(seconds, (seconds[:, 0] // 60 % 2).astype(int)), seconds, seconds)
     assert [str(spec) for spec in onnx.inputs] == ["X: FP64[?,1]"]
+
+
+def test_decimals_on_the_border_of_a_split_travel_as_fp64(
+    exact: Callable[..., OnnxModel],
+) -> None:
+    """0.2 lies between 0.1 and 0.3, just where the split is, until it is rounded."""
+    tenths = RNG.normal(size=(400, 3)).round(1)
+    model = make_pipeline(StandardScaler(), TREES["random forest"]())
+    model.fit(tenths, RNG.integers(0, 2, 400))
+    onnx = exact(model, tenths, RNG.normal(size=(2000, 3)).round(1))
+    assert [str(spec) for spec in onnx.inputs] == ["X: FP64[?,3]"]
