@@ -42,7 +42,7 @@ class Comparison:
         problem: What is wrong, in words; empty if the output agrees.
         question: What was asked of the output.
         inputs: Where the inputs come from, in words; empty for the golden samples.
-        failing_rows: The first rows that are out of tolerance.
+        failing_rows: The first rows of the inputs that are out of tolerance.
         case: Name of the file that has the inputs, and what was expected and found.
     """
 

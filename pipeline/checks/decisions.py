@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 
-from pipeline.checks.tolerances import Tolerance
+from pipeline.checks.tolerances import Tolerance, Tolerances
+from pipeline.checks.values import comparable
 from pipeline.samples import Array
 
 _SUM: Final = 1e-2
@@ -30,6 +32,14 @@ def near_ties(expected: Array, tolerance: Tolerance) -> Array:
     gap = best[..., 1] - best[..., 0]
     ties: Array = gap <= tolerance.absolute + tolerance.relative * best[..., 1]
     return ties
+
+
+def tied_rows(expected: Mapping[str, Array], tolerances: Tolerances) -> Array | None:
+    """Rows without a clear decision; None unless exactly one output has probabilities of rows."""
+    likely = [a for a in expected.values() if a.ndim == 2 and is_probability_like(a)]
+    if len(likely) != 1:
+        return None
+    return near_ties(comparable(likely[0]), tolerances.of(str(likely[0].dtype)))
 
 
 def disagreements(expected: Array, actual: Array, tolerance: Tolerance) -> Array:

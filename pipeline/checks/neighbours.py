@@ -59,8 +59,7 @@ def _beside(name: str, alone: Array, among: Array, row: int, tolerances: Toleran
     )
     problem = ""
     if wrong.any():
-        told = worst_difference(name, wanted, found, wrong, distance).split(";")[0]
-        told = told.replace("row 0", f"row {row}", 1)
+        told = worst_difference(name, wanted, found, wrong, distance, np.array([row])).split(";")[0]
         problem = f"a row's answer depends on the rows beside it: {told}"
     rows = in_rows(wrong)
     comparison = Comparison(

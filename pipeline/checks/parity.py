@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.checks.decisions import disagreements, is_probability_like, near_ties
+from pipeline.checks.decisions import disagreements, is_probability_like, tied_rows
 from pipeline.checks.error_samples import error_sample
 from pipeline.checks.tolerances import Tolerance, Tolerances
 from pipeline.checks.values import (
@@ -72,6 +72,8 @@ def compare_outputs(
     expected: Mapping[str, Array],
     actual: Mapping[str, Array],
     tolerances: Tolerances,
+    *,
+    numbers: Array | None = None,
 ) -> list[Compared]:
     """Compare every output of one run, and the decisions of a classifier.
 
@@ -83,19 +85,21 @@ def compare_outputs(
         expected: The source model's predictions, by name of the output.
         actual: What was answered.
         tolerances: For floating-point outputs.
+        numbers: What to call the rows; None for counting them.
     """
-    ties = _tied_rows(expected, tolerances)
+    ties = tied_rows(expected, tolerances)
     found: list[Compared] = []
     for name, array in expected.items():
         answer = actual.get(name)
         tolerance = tolerances.of(str(array.dtype))
         is_label = array.dtype.kind in "iubOUST" and array.size == row_count(array)
         spared = ties if is_label and ties is not None and len(ties) == len(array) else None
-        compared = _compared(name, array, answer, tolerance, spared)
+        called = np.arange(row_count(array)) if numbers is None else numbers
+        compared = _compared(name, array, answer, tolerance, spared, called)
         found.append(compared)
         is_decision = is_probability_like(array) and compared.comparison.question is Question.VALUES
         if answer is not None and is_decision:
-            found.append(_decided(name, array, answer, tolerance))
+            found.append(_decided(name, array, answer, tolerance, called))
     found += [
         _failed(name, f"output {name!r} has no prediction of the source model")
         for name in sorted(actual.keys() - expected.keys())
@@ -128,7 +132,12 @@ def _failed(name: str, problem: str, rows: int = 0) -> Compared:
 
 
 def _compared(
-    name: str, expected: Array, actual: Array | None, tolerance: Tolerance, spared: Array | None
+    name: str,
+    expected: Array,
+    actual: Array | None,
+    tolerance: Tolerance,
+    spared: Array | None,
+    numbers: Array,
 ) -> Compared:
     rows = row_count(expected)
     if actual is None:
@@ -148,14 +157,18 @@ def _compared(
     if spared is not None:
         wrong &= ~spared.reshape(-1, *[1] * (wrong.ndim - 1))
     largest = np.where(np.isfinite(distance), distance, 0.0).max(initial=0.0)
-    problem = worst_difference(name, wanted, found, wrong, distance) if wrong.any() else ""
-    compared = _of_rows(name, Question.VALUES, in_rows(wrong), problem, float(largest))
+    problem = ""
+    if wrong.any():
+        problem = worst_difference(name, wanted, found, wrong, distance, numbers)
+    compared = _of_rows(name, Question.VALUES, in_rows(wrong), problem, float(largest), numbers)
     if wanted.dtype != np.float64:
         return compared
     return replace(compared, errors=error_sample(name, wanted, distance, tolerance))
 
 
-def _decided(name: str, expected: Array, actual: Array, tolerance: Tolerance) -> Compared:
+def _decided(
+    name: str, expected: Array, actual: Array, tolerance: Tolerance, numbers: Array
+) -> Compared:
     wanted, found = comparable(expected), comparable(actual)
     wrong = disagreements(wanted, found, tolerance)
     rows = in_rows(wrong)
@@ -163,14 +176,16 @@ def _decided(name: str, expected: Array, actual: Array, tolerance: Tolerance) ->
     if rows.any():
         place = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
         problem = (
-            f"output {name!r} decides differently in row {int(place[0])}: the most probable is "
-            f"number {int(wanted[place].argmax())}, found {int(found[place].argmax())}; "
-            f"{int(rows.sum())} of {len(rows)} rows are decided differently"
+            f"output {name!r} decides differently in row {int(numbers[place[0]])}: the most "
+            f"probable is number {int(wanted[place].argmax())}, "
+            f"found {int(found[place].argmax())}; {int(rows.sum())} of {len(rows)} rows are decided differently"
         )
-    return _of_rows(name, Question.DECISION, rows, problem, 0.0)
+    return _of_rows(name, Question.DECISION, rows, problem, 0.0, numbers)
 
 
-def _of_rows(name: str, question: Question, wrong: Array, problem: str, largest: float) -> Compared:
+def _of_rows(
+    name: str, question: Question, wrong: Array, problem: str, largest: float, numbers: Array
+) -> Compared:
     comparison = Comparison(
         subject="",
         output=name,
@@ -179,14 +194,6 @@ def _of_rows(name: str, question: Question, wrong: Array, problem: str, largest:
         max_absolute_error=largest,
         problem=problem,
         question=question,
-        failing_rows=tuple(int(row) for row in np.flatnonzero(wrong)[:_SHOWN_ROWS]),
+        failing_rows=tuple(int(row) for row in np.unique(numbers[wrong])[:_SHOWN_ROWS]),
     )
     return Compared(comparison=comparison, wrong=wrong)
-
-
-def _tied_rows(expected: Mapping[str, Array], tolerances: Tolerances) -> Array | None:
-    """Rows without a clear decision; None unless exactly one output has probabilities of rows."""
-    likely = [a for a in expected.values() if a.ndim == 2 and is_probability_like(a)]
-    if len(likely) != 1:
-        return None
-    return near_ties(comparable(likely[0]), tolerances.of(str(likely[0].dtype)))

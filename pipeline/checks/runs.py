@@ -78,7 +78,9 @@ def run_batches(
     rows = np.concatenate(parts)
     found = {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
     expected = inputs.samples.take(rows).outputs
-    compared_outputs = compare_outputs(subject, inputs.origin, expected, found, tolerances)
+    compared_outputs = compare_outputs(
+        subject, inputs.origin, expected, found, tolerances, numbers=rows
+    )
     return [
         kept(Ran(compared=compared, rows=rows, size=size, inputs=inputs), found, cases, batch=size)
         for compared in compared_outputs

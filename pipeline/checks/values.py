@@ -55,12 +55,12 @@ def in_rows(wrong: Array) -> Array:
 
 
 def worst_difference(
-    name: str, expected: Array, actual: Array, wrong: Array, distance: Array
+    name: str, expected: Array, actual: Array, wrong: Array, distance: Array, numbers: Array
 ) -> str:
-    """The worst value in words; one that is not a number is worse than any distance."""
+    """The worst value in words, its row by its number; NaN is worse than any distance."""
     badness = np.where(wrong, np.nan_to_num(distance, nan=np.inf), -1.0)
     worst = np.unravel_index(int(np.argmax(badness)), badness.shape)
-    place = f"row {int(worst[0])}" if worst else "its only value"
+    place = f"row {int(numbers[worst[0]])}" if worst else "its only value"
     if len(worst) > 1:
         place += f" at [{', '.join(str(int(i)) for i in worst[1:])}]"
     far = ""

@@ -118,6 +118,9 @@ def test_a_wrong_answer_is_found_with_its_rows(tmp_path: Path) -> None:
     assert report.max_absolute_error == pytest.approx(0.5)
     last = next(c for c in report.comparisons if c.subject == "onnx, batch 16")
     assert last.failing_rows == (9,)
+    pair = next(c for c in report.comparisons if c.subject == "onnx, batch 2")
+    assert pair.failing_rows == (9,), "the number of the row in its inputs, not in the run"
+    assert "in row 9 at" in pair.problem
     assert str(last).startswith("onnx, batch 16, here: output 'y' differs by 0.5 in row 9 at [0]")
 
 
