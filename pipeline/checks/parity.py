@@ -175,10 +175,11 @@ def _decided(
     problem = ""
     if rows.any():
         place = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+        best = int(wanted[place].argmax()), int(found[place].argmax())
         problem = (
             f"output {name!r} decides differently in row {int(numbers[place[0]])}: the most "
-            f"probable is number {int(wanted[place].argmax())}, "
-            f"found {int(found[place].argmax())}; {int(rows.sum())} of {len(rows)} rows are decided differently"
+            f"probable is number {best[0]}, found {best[1]}; "
+            f"{int(rows.sum())} of {len(rows)} rows are decided differently"
         )
     return _of_rows(name, Question.DECISION, rows, problem, 0.0, numbers)
 
