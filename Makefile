@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-unit test-integration radosgw prove lint format check bench clean
+.PHONY: help install demo test test-unit test-integration radosgw prove lint format check bench flavors clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench: $(INSTALLED)  ## Measure serving, promotion, uploads and the mirror; prin
 	$(BIN)/python benchmarks/promotion.py
 	$(BIN)/python benchmarks/sync.py
 	$(BIN)/python benchmarks/mirror.py
+
+flavors: $(INSTALLED)  ## Export and check every kind of model, write docs/flavors.md
+	$(BIN)/python benchmarks/flavors.py --write
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
