@@ -23,6 +23,9 @@ from pipeline.testing.prove.entries import COLUMNS, INPUT, OUTPUT
 _TIMEOUT: Final = 30.0
 _WORDS_KEPT: Final = 20
 
+_LARGEST_INPUT: Final = 100
+"""With the square of version 400 the answer is below 2^24, up to which FP32 has every whole number."""
+
 
 class Tally:
     """What all clients saw; safe to be counted by several threads."""
@@ -97,7 +100,7 @@ class Clients:
         number = 0
         while not self._stop.wait(self._pause):
             number += 1
-            inputs = np.full((1, COLUMNS), number % 1000 + 1, np.float32)
+            inputs = np.full((1, COLUMNS), number % _LARGEST_INPUT + 1, np.float32)
             allowed, is_expected = self._watched.allowed, self._watched.is_expected
             try:
                 named, outputs = send(inputs)

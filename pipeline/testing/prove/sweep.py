@@ -27,7 +27,7 @@ _SILENCE: Final = 1.0
 _LAST_LOOK: Final = 0.2
 """Seconds in which the clients have to see the new version and nothing else."""
 
-_HONEST: Final = ("could not be restored", "is served and confirmed")
+_HONEST: Final = ("could not be restored", "is served and confirmed", "are served and confirmed")
 """An error that says so may leave something else committed than what was served before."""
 
 
