@@ -24,7 +24,7 @@ _TIMEOUT: Final = 30.0
 _WORDS_KEPT: Final = 20
 
 _LARGEST_INPUT: Final = 100
-"""With the square of version 400 the answer is below 2^24, up to which FP32 has every whole number."""
+"""Times the square of version 400 it is below 2^24, up to which FP32 has every whole number."""
 
 
 class Tally:
