@@ -227,9 +227,7 @@ def test_a_server_that_says_nothing_is_not_waited_for(
 def test_ctrl_c_ends_the_waiting(server: Server) -> None:
     with holder(server, "fraud"), waiter(server, "fraud") as waiting:
         waiting.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        waiting.wait(10)
-        assert time.monotonic() - started < 3
+        waiting.wait(30)  # it would wait for a minute for the lock
 
 
 def test_a_database_that_goes_away_while_waiting_is_unavailable(
