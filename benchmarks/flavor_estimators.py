@@ -7,14 +7,29 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from flavor_models import CUSTOMERS, LEAVES, MAILS, MATRIX, SCORE, THREE, TWO, WORDS, Kind, fitted
+from flavor_models import (
+    CUSTOMERS,
+    GAPS,
+    LEAVES,
+    MAILS,
+    MATRIX,
+    SCORE,
+    THREE,
+    TWO,
+    WORDS,
+    Kind,
+    fitted,
+)
 from lightgbm import LGBMClassifier
 from sklearn import (
     calibration,
     cluster,
+    discriminant_analysis,
     ensemble,
+    gaussian_process,
     isotonic,
     linear_model,
+    multiclass,
     multioutput,
     naive_bayes,
     neighbors,
@@ -24,7 +39,7 @@ from sklearn import (
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.impute import SimpleImputer
+from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
@@ -32,6 +47,7 @@ from sklearn.preprocessing import (
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
+    QuantileTransformer,
     StandardScaler,
     TargetEncoder,
 )
@@ -57,6 +73,12 @@ CLASSIFIERS: Final[Mapping[str, Estimator]] = {
     "KNeighborsClassifier": (neighbors.KNeighborsClassifier, THREE),
     "MLPClassifier": (lambda: neural_network.MLPClassifier((16,), max_iter=300), THREE),
     "GaussianNB": (naive_bayes.GaussianNB, THREE),
+    "BernoulliNB": (naive_bayes.BernoulliNB, THREE),
+    "LinearDiscriminantAnalysis": (discriminant_analysis.LinearDiscriminantAnalysis, THREE),
+    "OneVsRestClassifier of LinearSVC": (
+        lambda: multiclass.OneVsRestClassifier(svm.LinearSVC()),
+        THREE,
+    ),
     "DecisionTreeClassifier": (lambda: DecisionTreeClassifier(random_state=0), THREE),
     "RandomForestClassifier": (lambda: ensemble.RandomForestClassifier(**_SMALL), THREE),
     "ExtraTreesClassifier": (lambda: ensemble.ExtraTreesClassifier(**_SMALL), THREE),
@@ -100,6 +122,11 @@ REGRESSORS: Final[Mapping[str, Estimator]] = {
         lambda: make_pipeline(PolynomialFeatures(2), linear_model.Lasso(0.01)),
         SCORE,
     ),
+    "QuantileTransformer + Ridge": (
+        lambda: make_pipeline(QuantileTransformer(n_quantiles=50), ridge()),
+        SCORE,
+    ),
+    "PoissonRegressor": (linear_model.PoissonRegressor, THREE),
     "SVR": (svm.SVR, SCORE),
     "KNeighborsRegressor": (neighbors.KNeighborsRegressor, SCORE),
     "RandomForestRegressor": (lambda: ensemble.RandomForestRegressor(**_SMALL), SCORE),
@@ -137,6 +164,12 @@ REFUSED: Final[Mapping[str, tuple[Callable[[], Any], Any, str]]] = {
         SCORE,
         "skl2onnx cannot convert",
     ),
+    "QuadraticDiscriminantAnalysis": (
+        discriminant_analysis.QuadraticDiscriminantAnalysis,
+        THREE,
+        "has shape",
+    ),
+    "GaussianProcessRegressor": (gaussian_process.GaussianProcessRegressor, SCORE, "differs by"),
     "KMeans": (lambda: cluster.KMeans(3, n_init=1), None, "neither a classifier"),
     "IsolationForest": (ensemble.IsolationForest, None, "neither a classifier"),
 }
@@ -152,14 +185,18 @@ def sklearn_kinds() -> Iterator[Kind]:
     for name, (make, target) in {**CLASSIFIERS, **REGRESSORS}.items():
         yield fitted("sklearn", name, make, MATRIX, target)
     yield from _mixed_columns()
-    mails = ColumnTransformer([("text", TfidfVectorizer(), "text")])
-    yield fitted(
-        "sklearn",
-        "TfidfVectorizer + LogisticRegression",
-        lambda: make_pipeline(mails, logistic()),
-        MAILS,
-        LEAVES,
-    )
+    yield from _gaps()
+    # ONNX Runtime makes letters small with a locale that few images have, Triton's neither.
+    for name, is_small, refusal in (("", True, "en_US.UTF-8"), (", case kept", False, "")):
+        words = ColumnTransformer([("text", TfidfVectorizer(lowercase=is_small), "text")])
+        yield fitted(
+            "sklearn",
+            f"TfidfVectorizer{name} + LogisticRegression",
+            partial(make_pipeline, words, logistic()),
+            MAILS,
+            LEAVES,
+            refusal=refusal,
+        )
     for name, (make, target, refusal) in REFUSED.items():
         yield fitted("sklearn", name, make, MATRIX, target, refusal=refusal)
     yield fitted(
@@ -170,6 +207,21 @@ def sklearn_kinds() -> Iterator[Kind]:
         SCORE,
         refusal="skl2onnx cannot convert",
     )
+
+
+def _gaps() -> Iterator[Kind]:
+    makers: Mapping[str, Callable[[], Any]] = {
+        "HistGradientBoostingRegressor, missing values": (
+            lambda: ensemble.HistGradientBoostingRegressor(max_iter=30)
+        ),
+        "KNNImputer + Ridge, missing values": lambda: make_pipeline(KNNImputer(), ridge()),
+        "SimpleImputer + RandomForestRegressor, missing values": (
+            lambda: make_pipeline(SimpleImputer(), ensemble.RandomForestRegressor(**_SMALL))
+        ),
+        "RandomForestRegressor, missing values": lambda: ensemble.RandomForestRegressor(**_SMALL),
+    }
+    for name, make in makers.items():
+        yield fitted("sklearn", name, make, GAPS, SCORE)
 
 
 def _mixed_columns() -> Iterator[Kind]:

@@ -52,3 +52,8 @@ class Recurrent(nn.Module):  # type: ignore[misc,unused-ignore]
 def perceptron() -> Any:
     """Rows to three scores."""
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def forgetful() -> Any:
+    """The same with dropout, which answers at random while it is trained."""
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))

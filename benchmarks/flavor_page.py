@@ -13,7 +13,12 @@ PACKAGES: Final = (
     "mlflow", "mlflow-skinny", "numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx",
     "xgboost", "xgboost-cpu", "lightgbm", "catboost", "torch", "onnxscript",
 )  # fmt: skip
-REASON_LENGTH: Final = 110
+REASON_LENGTH: Final = 150
+_NOISE: Final = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ \S+\(.*?\)(::<lambda\(\)>)? |^onnx[,:] "
+)
+"""Where in its own code ONNX Runtime was, and that it was ONNX Runtime."""
+
 KINDS: Final = (
     "flavor", "kind of model", "route", "inputs of clients", "rows", "largest error", "seconds",
     "outcome",
@@ -96,7 +101,7 @@ def versions() -> str:
 
 def shortened(words: str) -> str:
     """A message in a cell of a table."""
-    words = re.sub(r"\bmodel/1\b", "the model", words).replace("|", "/")
+    words = re.sub(r"\bmodel/1\b", "the model", _NOISE.sub("", words)).replace("|", "/")
     if len(words) <= REASON_LENGTH:
         return words
     return words[:REASON_LENGTH].rsplit(" ", 1)[0].rstrip(",;:") + " …"

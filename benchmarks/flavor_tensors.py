@@ -21,7 +21,6 @@ ROWS: Final = _RNG.normal(size=(5, 6)).astype(np.float32)
 IMAGES: Final = _RNG.normal(size=(3, 1, 12, 12)).astype(np.float32)
 TOKENS: Final = _RNG.integers(0, 50, (3, 7))
 SEQUENCES: Final = _RNG.normal(size=(2, 5, 4)).astype(np.float32)
-SEQUENCE_SHAPE: Final = (-1, -1, 4)
 
 
 def network(
@@ -55,20 +54,25 @@ def network(
 
 def network_kinds() -> Iterator[Kind]:
     """Of PyTorch, in both forms of MLflow."""
+    mlp, conv = flavor_networks.perceptron, flavor_networks.ConvNet
+    encoder, lstm = flavor_networks.Encoder, flavor_networks.Recurrent
+    frame = (-1, 1, 12, 12)
     for form in ("pt2", "pickle"):
-        yield network("MLP", flavor_networks.perceptron, ROWS, (-1, 6), form)
-        yield network("conv net", flavor_networks.ConvNet, IMAGES, (-1, 1, 12, 12), form)
-    yield network("transformer encoder", flavor_networks.Encoder, TOKENS, (-1, -1), "pickle")
-    yield network("transformer encoder", flavor_networks.Encoder, TOKENS, (-1, -1), "pt2")
-    yield network("LSTM", flavor_networks.Recurrent, SEQUENCES, SEQUENCE_SHAPE, "pickle")
-    yield network("LSTM, free sequence", flavor_networks.Recurrent, SEQUENCES, SEQUENCE_SHAPE,
-                  "pt2", "frozen at 5")  # fmt: skip
-    yield network("conv net logged in training mode", flavor_networks.ConvNet, IMAGES,
-                  (-1, 1, 12, 12), "pickle", "answers differently", is_training=True)  # fmt: skip
-    yield network("MLP, one row as example", flavor_networks.perceptron, ROWS[:1], (-1, 6), "pt2",
-                  "frozen at 1")  # fmt: skip
-    yield network("MLP, one row as example", flavor_networks.perceptron, ROWS[:1], (-1, 6),
-                  "pickle")  # fmt: skip
+        yield network("MLP", mlp, ROWS, (-1, 6), form)
+        yield network("conv net", conv, IMAGES, frame, form)
+        yield network("transformer encoder", encoder, TOKENS, (-1, -1), form)
+    for form, refusal in (("pickle", ""), ("pt2", "frozen at 5")):
+        yield network("LSTM", lstm, SEQUENCES, (-1, -1, 4), form, refusal)
+    for form, refusal in (("pickle", ""), ("pt2", "frozen at 1")):
+        yield network("MLP, one row as example", mlp, ROWS[:1], (-1, 6), form, refusal)
+    # MLflow itself puts a pickled module into evaluation mode before it predicts.
+    for form, refusal in (("pickle", ""), ("pt2", "answers differently")):
+        for name, make, example, shape in (
+            ("MLP with dropout", flavor_networks.forgetful, ROWS, (-1, 6)),
+            ("conv net", conv, IMAGES, frame),
+        ):
+            name = f"{name}, logged in training mode"
+            yield network(name, make, example, shape, form, refusal, is_training=True)
 
 
 def value(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> Any:

@@ -116,15 +116,15 @@ def looked_at(kind: Kind, folder: Path) -> Line:
     for name in ("exported", "cases"):
         (folder / name).mkdir()
     started = time.perf_counter()
+    seconds = None
     try:
         export = export_in_child(source, folder / "exported")
-    except ModelError as error:
         seconds = time.perf_counter() - started
-        return _line(kind, "", "", "", "", seconds, error.message)
-    seconds = time.perf_counter() - started
-    report = check_in_child(
-        export, cases=folder / "cases", tolerances=Tolerances(), max_batch_size=LARGEST_BATCH
-    )
+        report = check_in_child(
+            export, cases=folder / "cases", tolerances=Tolerances(), max_batch_size=LARGEST_BATCH
+        )
+    except ModelError as error:
+        return _line(kind, "", "", "", "", seconds or time.perf_counter() - started, error.message)
     files = (export.samples, *(probe.samples for probe in export.probes))
     return _line(
         kind,
