@@ -15,7 +15,8 @@ PACKAGES: Final = (
 )  # fmt: skip
 REASON_LENGTH: Final = 150
 _NOISE: Final = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ \S+\(.*?\)(::<lambda\(\)>)? |^onnx[,:] "
+    r"^onnx[,:] |\[ONNXRuntimeError\] : \d+ : \w+ : |"
+    r"/onnxruntime_src/\S+ \S+\(.*?\)(::<lambda\(\)>)? "
 )
 """Where in its own code ONNX Runtime was, and that it was ONNX Runtime."""
 
