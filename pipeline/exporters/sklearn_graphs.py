@@ -43,7 +43,7 @@ def graph_from_sklearn(
     ]
     converters = _exact_converters() if is_double else {}
 
-    def convert(options: dict[str, bool]) -> Any:
+    def convert(options: dict[Any, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside skl2onnx; nobody can act on them
             return convert_sklearn(
@@ -59,8 +59,10 @@ def graph_from_sklearn(
         try:
             graph = convert({"zipmap": False})
         except NameError:
-            # skl2onnx refuses the option for estimators whose outputs are plain tensors anyway.
-            graph = convert({})
+            # skl2onnx refuses the option for estimators whose outputs are plain tensors anyway; at
+            # the end of a Pipeline it sets it by itself, unless that step has options of its own.
+            steps = getattr(estimator, "steps", [("", estimator)])
+            graph = convert({id(steps[-1][1]): {}})
     except Exception as error:
         raise ModelError(
             f"skl2onnx cannot convert {source.version}, {anatomy(estimator)}: {described(error)}",

@@ -189,10 +189,11 @@ def test_a_regressor_with_several_targets(export: Callable[..., Exported]) -> No
     assert samples.outputs["prediction"].shape == (6, 2)
 
 
+@pytest.mark.parametrize("steps", [(), (StandardScaler(),)])
 def test_a_classifier_without_probabilities_has_only_a_label(
-    export: Callable[..., Exported],
+    export: Callable[..., Exported], steps: tuple[Any, ...]
 ) -> None:
-    onnx, *_ = export(LinearSVC().fit(MATRIX, IS_POSITIVE), MATRIX)
+    onnx, *_ = export(make_pipeline(*steps, LinearSVC()).fit(MATRIX, IS_POSITIVE), MATRIX)
     assert [spec.name for spec in onnx.outputs] == ["label"]
 
 
