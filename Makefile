@@ -29,7 +29,7 @@ demo: $(INSTALLED)  ## The main job on real servers: train, promote, query, roll
 test: test-unit test-integration  ## Prove it: unit tests, then the real MLflow, S3 and Triton
 
 test-unit: $(INSTALLED)  ## Laws and examples without any server, on all processors
-	$(BIN)/pytest -n auto tests/unit
+	$(BIN)/pytest -n auto --dist loadscope tests/unit
 
 test-integration: $(INSTALLED)  ## The same against real servers, started once
 	$(BIN)/pytest tests/integration
