@@ -99,6 +99,13 @@ def _await_ready(
 def _not_in_time(
     client: TritonClient, model: str, version: int, seconds: float, known_reason: str
 ) -> ConfirmationError:
+    try:
+        client.require_live()
+    except UnavailableError as error:
+        return ConfirmationError(
+            f"{model}/{version} could not be confirmed within {seconds:.0f} s: {error.message}",
+            hint=f"nothing is wrong with the version: {error.hint}; then run the command again",
+        )
     loading = _loading_models(client) - {model}
     causes = [f"; it says: {known_reason}"] if known_reason else []
     causes += [f"; it is still loading {', '.join(sorted(loading))}"] if loading else []

@@ -33,6 +33,7 @@ from pipeline.flows.journal import (
 from pipeline.flows.progress import Progress
 from pipeline.flows.publish import RepositoryState, read_state
 from pipeline.flows.release import recorded_release
+from pipeline.flows.replicas import require_live
 from pipeline.flows.servers import Servers
 from pipeline.flows.withdrawal import withdraw
 from pipeline.interrupts import deferred_interrupts
@@ -279,6 +280,7 @@ def _prove_fallback(
     progress: Progress,
 ) -> None:
     try:
+        require_live(servers.replicas)
         release, golden = recorded_release(servers, model, version)
         _prove(servers, release, golden, held, seconds, progress)
     except TritonpipeError as failure:

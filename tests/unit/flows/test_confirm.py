@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.errors import ConfirmationError
+from pipeline.errors import ConfirmationError, UnavailableError
 from pipeline.flows.confirm import await_ready
 from pipeline.testing.simulated import SimulatedStore, World
 from pipeline.testing.simulated_repository import SimulatedRepository
@@ -26,6 +26,11 @@ class BusyTriton:
         self.ready_at, self.settled_at = world.now + ready, world.now + settled
         self.asked: list[float] = []
         self.others: dict[str, VersionState] = {}
+        self.is_dead = False
+
+    def require_live(self) -> None:
+        if self.is_dead:
+            raise UnavailableError("Triton does not answer at simulated", hint="start it")
 
     def is_ready(self, _model: str, _version: int) -> bool:
         return self.world.now >= self.ready_at
@@ -59,6 +64,17 @@ def test_the_index_is_asked_once_a_second_and_when_the_version_becomes_ready(
     waited = wait_for(triton, store)
     assert ready + settles_after - 2.0 < waited < ready + settles_after + 1.2
     assert len(triton.asked) <= 2 + waited
+
+
+def test_a_server_that_is_gone_is_not_blamed_on_the_version(
+    world: World, store: SimulatedStore
+) -> None:
+    triton = BusyTriton(world, ready=1000.0, settled=0.0)
+    triton.is_dead = True
+    with pytest.raises(ConfirmationError, match="Triton does not answer at simulated") as caught:
+        wait_for(triton, store, seconds=5.0)
+    assert "nothing is wrong with the version" in caught.value.hint
+    assert "start it" in caught.value.hint
 
 
 def test_it_is_said_which_loads_hold_up_the_server(world: World, store: SimulatedStore) -> None:
