@@ -183,6 +183,7 @@ def prepare(
             describe(
                 f"{len(report.comparisons)} comparisons agree, "
                 f"largest difference {report.max_absolute_error:.1e}, on {report.samples_origin}"
+                + _told_tolerances(tolerances)
                 + "".join(f"; not compared: {told}" for told in report.left_out)
             )
         with progress("configure") as describe:
@@ -270,6 +271,16 @@ def _configure(
     plan = plan_publication(servers.repository, state, entry)
     candidate = Candidate(release=release, golden=golden, entry=entry)
     return Prepared(candidate=candidate, plan=plan, report=report)
+
+
+def _told_tolerances(tolerances: Tolerances) -> str:
+    """What the settings or the tags of the version say instead of the defaults; else nothing."""
+    told = [
+        f"{name.replace('_', ' ')} {value:g}"
+        for name in TOLERANCES
+        if (value := getattr(tolerances, name)) != getattr(Tolerances(), name)
+    ]
+    return f"; with {', '.join(told)} by settings or tags" if told else ""
 
 
 def serving_options(settings: Settings) -> ServingOptions:
