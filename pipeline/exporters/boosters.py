@@ -21,7 +21,13 @@ from pipeline.exporters import Exported
 from pipeline.exporters.columns import MATRIX, features
 from pipeline.exporters.logged import example_or_generated
 from pipeline.exporters.precision import needs_fp64
-from pipeline.exporters.predictions import LABEL, PREDICTION, PROBABILITIES, as_in_graph
+from pipeline.exporters.predictions import (
+    LABEL,
+    PREDICTION,
+    PROBABILITIES,
+    as_in_graph,
+    predictions,
+)
 from pipeline.exporters.tree_graphs import Ensemble, Nodes, Tensor, add_ensemble
 from pipeline.onnx_graph import onnx_model
 from pipeline.samples import Array, Samples
@@ -76,7 +82,7 @@ def unsupported(source: SourceModel, what: str, instead: str) -> ModelError:
 
 def export_booster(
     booster: Booster,
-    predict: Callable[[Any], dict[str, Array]],
+    model: Any,
     *,
     flavor: str,
     source: SourceModel,
@@ -86,11 +92,17 @@ def export_booster(
 
     Args:
         booster: What the graph computes.
-        predict: Asks the original, with rows as they were logged.
+        model: The original, with ``predict``, and ``predict_proba`` if it has classes; both take
+            rows as they were logged.
         flavor: The exporter, which has the name of its library.
         source: The fetched model.
         destination: An empty folder.
     """
+    names = (PREDICTION,) if booster.classes is None else (LABEL, PROBABILITIES)
+
+    def predict(rows: Any) -> dict[str, Array]:
+        return predictions(model, rows, names, source)
+
     example, origin = example_or_generated(source)
     _one_matrix(example, booster, source, is_double=False)
     predict(example)  # an original that cannot predict is told before anything is made of it

@@ -21,9 +21,7 @@ from pipeline.artifacts import SourceModel
 from pipeline.exporters import Exported
 from pipeline.exporters.boosters import Booster, export_booster, needed, unsupported
 from pipeline.exporters.logged import loaded
-from pipeline.exporters.predictions import LABEL, PREDICTION, PROBABILITIES, predictions
 from pipeline.exporters.tree_graphs import CategorySplit, Ensemble, Leaf, Split, Tree
-from pipeline.samples import Array
 
 _CLASSIFIER_LINKS: Final = {
     "Logloss": "sigmoid",
@@ -50,17 +48,8 @@ class CatboostExporter:
 
         model = loaded(source, lambda: mlflow.catboost.load_model(str(source.path)))
         booster = booster_from_catboost(model, source)
-        names = (PREDICTION,) if booster.classes is None else (LABEL, PROBABILITIES)
-
-        def predict(rows: Any) -> dict[str, Array]:
-            return predictions(model, rows, names, source)
-
         return export_booster(
-            booster,
-            predict,
-            flavor=self.flavor,
-            source=source,
-            destination=destination,
+            booster, model, flavor=self.flavor, source=source, destination=destination
         )
 
 

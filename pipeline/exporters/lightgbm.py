@@ -16,9 +16,7 @@ from pipeline.artifacts import SourceModel
 from pipeline.exporters import Exported
 from pipeline.exporters.boosters import Booster, export_booster, needed, unsupported
 from pipeline.exporters.logged import loaded
-from pipeline.exporters.predictions import LABEL, PREDICTION, PROBABILITIES, predictions
 from pipeline.exporters.tree_graphs import CategorySplit, Ensemble, Leaf, Split, Tree
-from pipeline.samples import Array
 
 _INSTEAD: Final = "train trees with one of the built-in objectives"
 
@@ -61,17 +59,8 @@ class LightgbmExporter:
 
         model = loaded(source, lambda: mlflow.lightgbm.load_model(str(source.path)))
         booster = booster_from_lightgbm(model, source)
-        names = (PREDICTION,) if booster.classes is None else (LABEL, PROBABILITIES)
-
-        def predict(rows: Any) -> dict[str, Array]:
-            return predictions(model, rows, names, source)
-
         return export_booster(
-            booster,
-            predict,
-            flavor=self.flavor,
-            source=source,
-            destination=destination,
+            booster, model, flavor=self.flavor, source=source, destination=destination
         )
 
 

@@ -15,11 +15,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from pipeline.artifacts import SourceModel
-from pipeline.errors import ModelError
 from pipeline.exporters import Exported
 from pipeline.exporters.boosters import Booster, export_booster, needed, unsupported
-from pipeline.exporters.logged import described, loaded
-from pipeline.exporters.predictions import LABEL, PREDICTION, PROBABILITIES, predictions
+from pipeline.exporters.logged import loaded
 from pipeline.exporters.tree_graphs import CategorySplit, Ensemble, Leaf, Split, Tree
 from pipeline.samples import Array
 
@@ -69,26 +67,23 @@ class XgboostExporter:
 
         model = loaded(source, lambda: mlflow.xgboost.load_model(str(source.path)))
         booster = booster_from_xgboost(model, source)
-        names = (PREDICTION,) if booster.classes is None else (LABEL, PROBABILITIES)
-
-        def predict(rows: Any) -> dict[str, Array]:
-            if not isinstance(model, xgboost.Booster):
-                return predictions(model, rows, names, source)
-            try:
-                return {PREDICTION: model.predict(xgboost.DMatrix(rows))}
-            except Exception as error:
-                raise ModelError(
-                    f"{source.version} cannot predict its own input example: {described(error)}",
-                    hint="log the model again with an input example that it accepts",
-                ) from error
-
+        original = _Native(model) if isinstance(model, xgboost.Booster) else model
         return export_booster(
-            booster,
-            predict,
-            flavor=self.flavor,
-            source=source,
-            destination=destination,
+            booster, original, flavor=self.flavor, source=source, destination=destination
         )
+
+
+class _Native:
+    """A native booster that takes rows, as the estimators do."""
+
+    def __init__(self, booster: Any) -> None:
+        self._booster = booster
+
+    def predict(self, rows: Any) -> Array:
+        import xgboost
+
+        predicted: Array = self._booster.predict(xgboost.DMatrix(rows))
+        return predicted
 
 
 def booster_from_xgboost(model: Any, source: SourceModel) -> Booster:
