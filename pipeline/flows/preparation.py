@@ -1,0 +1,210 @@
+"""The part of a promotion before anything is written: fetch, export, check, configure.
+
+Guarantees: what comes out of it has passed every check; nothing outside a temporary folder is
+written, but a failing case where the settings say so and the export cache.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifacts import (
+    Export,
+    ModelVersion,
+    PublishPlan,
+    Release,
+    Report,
+    RepositoryEntry,
+    SourceModel,
+)
+from pipeline.backends.onnxruntime import OnnxruntimeBackend
+from pipeline.checks.tolerances import NAMES as TOLERANCES
+from pipeline.checks.tolerances import Tolerances, chosen_tolerances
+from pipeline.flows.export_cache import open_cache
+from pipeline.flows.isolation import Mode
+from pipeline.flows.progress import Progress
+from pipeline.flows.publication import Candidate
+from pipeline.flows.publish import RepositoryState, plan_publication
+from pipeline.flows.refusal import refused
+from pipeline.flows.servers import Servers
+from pipeline.flows.worker import Limits, check_in_child, choose_exporter, export_in_child
+from pipeline.manifest import Lineage
+from pipeline.model_config import ServingOptions
+from pipeline.samples import Samples, load_samples
+from pipeline.settings import Settings
+from pipeline.signing.choice import chosen_signer
+from pipeline.signing.sign import Signer
+
+GOLDEN_ROWS = 16
+"""Rows of the input example that are kept with a release."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A version that passed its checks and is ready to be published."""
+
+    candidate: Candidate
+    plan: PublishPlan
+    report: Report
+
+
+@contextmanager
+def prepare(
+    servers: Servers,
+    version: ModelVersion,
+    state: RepositoryState,
+    settings: Settings,
+    progress: Progress,
+) -> Iterator[Prepared]:
+    """Fetch, export, check and configure in a temporary folder that lives as long as the body."""
+    signer = chosen_signer(settings)  # a key that cannot be used is told before the export
+    tolerances = chosen_tolerances(settings.explicit(*TOLERANCES), version.tags)
+    with tempfile.TemporaryDirectory(prefix="tritonpipe-") as folder:
+        work = Path(folder)
+        with progress("fetch") as describe:
+            source = servers.registry.fetch(version, work / "source")
+            describe(f"{source.digest[:19]}, flavors {', '.join(source.flavors)}")
+        limits = Limits(seconds=settings.export_seconds, isolation=Mode(settings.isolation))
+        (work / "export").mkdir()
+        with progress("export") as describe:
+            export, was_there = _export(source, work / "export", limits, settings)
+            describe(_describe_export(export) + (", made before" if was_there else ""))
+        with progress("check") as describe:
+            report = _check(export, version, tolerances, settings, limits, work / "cases")
+            describe(
+                f"{len(report.comparisons)} comparisons agree, "
+                f"largest difference {report.max_absolute_error:.1e}, on {report.samples_origin}"
+                + _told_tolerances(tolerances)
+                + "".join(f"; not compared: {told}" for told in report.left_out)
+            )
+        with progress("configure") as describe:
+            prepared = _configure(
+                servers, version, state, settings, signer, export, report, work / "entry"
+            )
+            files = prepared.candidate.release.manifest.files
+            signed = ", signed" if prepared.plan.signed else ""
+            describe(f"backend onnxruntime, {len(files)} files{signed}")
+        yield prepared
+
+
+def _export(
+    source: SourceModel, folder: Path, limits: Limits, settings: Settings
+) -> tuple[Export, bool]:
+    """The export, and whether it was made before."""
+
+    def make() -> Export:
+        return export_in_child(source, folder, limits=limits)
+
+    cache = open_cache(settings)
+    if cache is None:
+        return make(), False
+    return cache.export(source, choose_exporter(source), folder, make)
+
+
+def _check(
+    export: Export,
+    version: ModelVersion,
+    tolerances: Tolerances,
+    settings: Settings,
+    limits: Limits,
+    cases: Path,
+) -> Report:
+    cases.mkdir()
+    report = check_in_child(
+        export,
+        cases=cases,
+        tolerances=tolerances,
+        max_batch_size=serving_options(settings).max_batch_size,
+        limits=limits,
+    )
+    if not report.ok:
+        raise refused(report, export, cases, version=version, folder=settings.refusals)
+    return report
+
+
+def _configure(
+    servers: Servers,
+    version: ModelVersion,
+    state: RepositoryState,
+    settings: Settings,
+    signer: Signer | None,
+    export: Export,
+    report: Report,
+    folder: Path,
+) -> Prepared:
+    samples = load_samples(export.samples)
+    lineage = Lineage(
+        registered_model=version.name,
+        registered_version=version.version,
+        run_id=version.run_id,
+        source=version.source,
+        source_digest=export.onnx.source_digest,
+        flavor=export.onnx.flavor,
+    )
+    folder.mkdir()
+    entry = _entry(
+        export,
+        samples,
+        name=state.model,
+        lineage=lineage,
+        options=serving_options(settings),
+        folder=folder,
+    )
+    if signer is not None:
+        signer.sign(entry.folder, entry.manifest)
+    release = Release(
+        manifest=entry.manifest,
+        config=entry.config,
+        relative_tolerance=report.relative_tolerance,
+        absolute_tolerance=report.absolute_tolerance,
+    )
+    golden = samples.head(GOLDEN_ROWS) if export.onnx.is_batching else samples
+    plan = plan_publication(servers.repository, state, entry)
+    candidate = Candidate(release=release, golden=golden, entry=entry)
+    return Prepared(candidate=candidate, plan=plan, report=report)
+
+
+def _entry(
+    export: Export,
+    samples: Samples,
+    *,
+    name: str,
+    lineage: Lineage,
+    options: ServingOptions,
+    folder: Path,
+) -> RepositoryEntry:
+    """The entry of an export: here its kind decides which backend serves it."""
+    return OnnxruntimeBackend().entry(
+        export.onnx, samples, name=name, lineage=lineage, options=options, folder=folder
+    )
+
+
+def _told_tolerances(tolerances: Tolerances) -> str:
+    """What the settings or the tags of the version say instead of the defaults; else nothing."""
+    told = [
+        f"{name.replace('_', ' ')} {value:g}"
+        for name in TOLERANCES
+        if (value := getattr(tolerances, name)) != getattr(Tolerances(), name)
+    ]
+    return f"; with {', '.join(told)} by settings or tags" if told else ""
+
+
+def serving_options(settings: Settings) -> ServingOptions:
+    """The part of the settings that ends up in ``config.pbtxt``."""
+    return ServingOptions(
+        max_batch_size=settings.max_batch_size,
+        preferred_batch_sizes=settings.preferred_batch_sizes,
+        max_queue_delay_microseconds=settings.max_queue_delay_microseconds,
+        instances=settings.instances,
+        device=settings.device,
+    )
+
+
+def _describe_export(export: Export) -> str:
+    inputs = ", ".join(str(spec) for spec in export.onnx.inputs[:4])
+    more = len(export.onnx.inputs) - 4
+    return f"opset {export.onnx.opset}, {inputs}" + (f" and {more} more" if more > 0 else "")
