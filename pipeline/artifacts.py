@@ -145,6 +145,7 @@ class Export:
         samples_origin: Where the inputs come from, in words for the report.
         probes: Further inputs and predictions.
         left_out: Inputs that could not be compared on, and why, in words for the report.
+        recorded: Which of the probes are samples that the model carries, in words; empty if none.
     """
 
     onnx: OnnxModel
@@ -152,6 +153,7 @@ class Export:
     samples_origin: str
     probes: tuple[Probe, ...] = ()
     left_out: tuple[str, ...] = ()
+    recorded: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:

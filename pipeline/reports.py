@@ -100,7 +100,7 @@ class Report:
 
     Attributes:
         comparisons: Everything that was looked at, agreeing or not.
-        samples_origin: Where the golden samples come from.
+        samples_origin: Where the golden samples come from, and those that the model carries.
         relative_tolerance: The widest that was applied to an output.
         absolute_tolerance: The widest that was applied to an output.
         allowed_row_fraction: The part of the rows that may be out of tolerance.

@@ -40,7 +40,7 @@ def check_export(
     """Check what was exported on everything that its source was asked; see :func:`check_onnx`."""
     golden = Inputs(samples=load_samples(export.samples), origin=export.samples_origin)
     probes = [Inputs(samples=load_samples(p.samples), origin=p.origin) for p in export.probes]
-    return check_onnx(
+    report = check_onnx(
         export.onnx,
         [golden, *probes],
         tolerances=tolerances,
@@ -48,6 +48,9 @@ def check_export(
         left_out=export.left_out,
         cases=cases,
     )
+    if not export.recorded:
+        return report
+    return replace(report, samples_origin=f"{report.samples_origin} and {export.recorded}")
 
 
 def check_onnx(

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.artifacts import Export, Probe, SourceModel
 from pipeline.errors import ModelError
-from pipeline.exporters import Exported
+from pipeline.exporters import Exported, recorded
 from pipeline.exporters.lengths import FEWEST_SIZES
 from pipeline.exporters.logged import optional_columns
 from pipeline.exporters.probes import Question, questions
@@ -27,6 +27,9 @@ SAMPLES_FILE: Final = "samples.npz"
 
 MOST_BYTES: Final = 16 * 2**20
 """Of all probes together, before they are compressed."""
+
+_ROWS_AT_ONCE: Final = 256
+"""Of recorded samples, so that the original needs no more memory for many than for some."""
 
 _MOST_TRIES: Final = 64
 """How often the original is asked again for parts of rows that it refused together."""
@@ -67,14 +70,19 @@ def keep_answers(exported: Exported, source: SourceModel, destination: Path) -> 
         for answered in _answered(exported, samples, source, left_out):
             file = destination / f"probe-{len(probes)}.npz"
             probes.append(Probe(samples=answered[1].save(file), origin=answered[0]))
-    if not probes and not left_out:
-        left_out.append("no further inputs could be made from an example of this form")
+        if not probes and not left_out:
+            left_out.append("no further inputs could be made from an example of this form")
+        recorded = list(_recorded(exported, samples, source))
+    for number, (origin, answers) in enumerate(recorded):
+        file = destination / f"recorded-{number}.npz"
+        probes.append(Probe(samples=answers.save(file), origin=origin))
     return Export(
         onnx=exported.onnx,
         samples=destination / SAMPLES_FILE,
         samples_origin=exported.origin,
         probes=tuple(probes),
         left_out=tuple(left_out),
+        recorded=" and ".join(origin for origin, _ in recorded),
     )
 
 
@@ -113,11 +121,56 @@ def _answered(
     ]
 
 
+def _recorded(
+    exported: Exported, like: Samples, source: SourceModel
+) -> Iterator[tuple[str, Samples]]:
+    """Origin and samples of each file of samples that the model carries."""
+    is_batching = exported.onnx.is_batching
+    affordable = min(recorded.MOST_ROWS, recorded.MOST_BYTES * like.rows // max(like.nbytes, 1))
+    for found in recorded.recorded_samples(source, exported.example):
+        rows = min(found.rows, max(affordable, 1)) if is_batching else found.rows
+        affordable -= rows
+        values = recorded.spread(found.values, found.rows, rows) if is_batching else found.values
+        size = _ROWS_AT_ONCE if is_batching else rows
+        starts = range(0, rows, size)
+        asked = [recorded.taken(values, np.arange(n, min(n + size, rows))) for n in starts]
+        answers = [
+            _asked(exported, Question(values=part, origin=found.file), like) for part in asked
+        ]
+        parts = [answer.samples for answer in answers if answer.samples is not None]
+        reasons = [answer.reason for answer in answers if answer.reason]
+        if not parts:
+            raise ModelError(
+                f"{source.version} refuses every one of the samples in {found.file} that it "
+                f"carries: {reasons[0]}",
+                hint="log it again with samples that it accepts",
+            )
+        of_all = f" of {found.rows}" if rows < found.rows else ""
+        origin = f"{rows}{of_all} samples logged in {found.file}"
+        if reasons:
+            refused = sum(answer.refused for answer in answers)
+            origin += f"; {refused} that the original refuses left out: {reasons[0]}"
+        yield origin, _joined(parts, found.file, source)
+
+
+def _joined(parts: list[Samples], file: str, source: SourceModel) -> Samples:
+    try:
+        return stacked(parts)
+    except ValueError as error:
+        raise ModelError(
+            f"{source.version} answers the samples in {file} with arrays of different shapes",
+            hint="put inputs of different lengths into files of their own: "
+            "serving_samples.short.npz, serving_samples.long.npz",
+        ) from error
+
+
 def _asked(exported: Exported, question: Question, like: Samples) -> _Answer:
     """Ask about all rows; if they are refused, about halves of them, to find those that are not."""
     answer = _once(exported, question.values, like)
     if answer.samples is not None or not exported.onnx.is_batching or question.group:
         return answer
+    if _rows(question.values) == 1:
+        return _Answer(samples=None, refused=1, reason=answer.reason)
     parts: list[Samples] = []
     refused, tries = 0, _MOST_TRIES
     waiting = list(_halves(question.values))
