@@ -22,6 +22,7 @@ from pipeline.cli.publish import publish
 from pipeline.cli.stack import stack
 from pipeline.cli.store import store
 from pipeline.cli.verify import verify, verify_release
+from pipeline.cli.watch import watch
 from pipeline.errors import TritonpipeError
 
 
@@ -50,8 +51,9 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
 
 
 _COMMANDS = (
-    demo, stack, mirror, models.promote, publish, models.rollback, models.status, models.inspect,
-    verify, verify_release, repository.history, repository.gc, repository.fsck, store, cache,
+    demo, stack, mirror, watch, models.promote, publish, models.rollback, models.status,
+    models.inspect, verify, verify_release, repository.history, repository.gc, repository.fsck,
+    store, cache,
 )  # fmt: skip
 for command in _COMMANDS:
     tritonpipe.add_command(command)

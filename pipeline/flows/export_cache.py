@@ -204,7 +204,13 @@ def open_cache(settings: Settings) -> ExportCache | None:
 
 def export_key(source: SourceModel, exporter: str) -> str:
     """Names everything that decides the bytes of an export."""
-    document = [source.digest, exporter, sys.version, _distributions(), _own_code()]
+    document = [source.digest, exporter, tools_fingerprint()]
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+def tools_fingerprint() -> str:
+    """Changes when Python, an installed distribution or our own exporting code does."""
+    document = [sys.version, _distributions(), _own_code()]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 

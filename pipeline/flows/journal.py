@@ -29,6 +29,7 @@ PUBLISH: Final = "publish"
 ROLLBACK: Final = "rollback"
 GC: Final = "gc"
 FSCK: Final = "fsck"
+RETIRE: Final = "retire"
 
 COMMITTING: Final = "committing"
 CONFIRMED: Final = "confirmed"
@@ -48,8 +49,8 @@ class JournalEntry:
     """One event in the life of a Triton model.
 
     Attributes:
-        action: ``promote``, ``publish`` or ``rollback``; ``gc`` or ``fsck`` for what is done to the
-            store alone.
+        action: ``promote``, ``publish`` or ``rollback``; ``gc``, ``fsck`` or ``retire`` for what
+            is done to the store alone.
         event: ``committing`` before the config is written; then ``confirmed``, ``failed`` or
             ``interrupted``, unless the run was killed. ``collected`` before the files of a version
             are removed, ``repaired`` after something was put right.

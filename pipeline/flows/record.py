@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.artifacts import ModelVersion, PromotionResult
-from pipeline.errors import RefusedError, UnavailableError
+from pipeline.errors import ModelError, RefusedError, TritonpipeError, UnavailableError
+from pipeline.manifest import Lineage
 from pipeline.registries import Registry
 from pipeline.report_page import report_page
 from pipeline.reports import Report
@@ -20,6 +21,16 @@ TAG_PREFIX: Final = "tritonpipe."
 SERVING: Final = "serving"
 SUPERSEDED: Final = "superseded"
 REFUSED: Final = "refused"
+FAILED: Final = "failed"
+RETIRED: Final = "retired"
+
+RECORDED_TAGS: Final = frozenset(
+    {
+        "state", "reason", "triton_model", "triton_version", "release_digest",
+        "max_absolute_error", "confirmed_at",
+    }
+)  # fmt: skip
+"""What is written here below the prefix; every other tag below it is the author's."""
 
 _REASON_LENGTH: Final = 500
 
@@ -87,6 +98,36 @@ def record_rollback(registry: Registry, version: ModelVersion, triton_name: str)
     except UnavailableError as error:
         raise not_recorded(triton_name, version, error) from error
     return f"{version} is {SERVING} again"
+
+
+def record_failure(registry: Registry, version: ModelVersion, error: TritonpipeError) -> None:
+    """Tag the version with why it is not served, unless it is served under some name.
+
+    A registry that does not answer is told in the log alone.
+    """
+    if version.tags.get(f"{TAG_PREFIX}state") == SERVING:
+        return
+    state = REFUSED if isinstance(error, RefusedError | ModelError) else FAILED
+    tags = {"state": state, "reason": error.message[:_REASON_LENGTH]}
+    try:
+        registry.record(
+            version, tags={TAG_PREFIX + key: value for key, value in tags.items()}, report={}
+        )
+    except UnavailableError as failure:
+        _log.warning("the failure of %s cannot be recorded: %s", version, failure)
+
+
+def record_retirement(registry: Registry, lineage: Lineage, triton_name: str) -> str:
+    """Tag every version that claims to be served under this name as retired.
+
+    Raises:
+        UnavailableError: The registry does not answer; the model is taken away all the same.
+    """
+    claim = {f"{TAG_PREFIX}state": SERVING, f"{TAG_PREFIX}triton_model": triton_name}
+    versions = registry.tagged_versions(lineage.registered_model, claim)
+    for version in versions:
+        registry.record(version, tags={f"{TAG_PREFIX}state": RETIRED}, report={})
+    return f"{', '.join(map(str, versions)) or 'no version'} is {RETIRED}"
 
 
 def not_recorded(

@@ -6,7 +6,7 @@ The alias is the wish: it is resolved to a version at once and travels no furthe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +15,11 @@ from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredModel:
-    """A registered model and where its aliases point."""
+    """A registered model, where its aliases point, and its own tags."""
 
     name: str
     aliases: Mapping[str, int]
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

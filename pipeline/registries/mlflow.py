@@ -221,7 +221,11 @@ def _model_version(found: Any) -> ModelVersion:
 
 def _registered_model(model: Any) -> RegisteredModel:
     aliases = model.aliases or {}
-    return RegisteredModel(name=model.name, aliases={a: int(v) for a, v in aliases.items()})
+    return RegisteredModel(
+        name=model.name,
+        aliases={alias: int(version) for alias, version in aliases.items()},
+        tags=dict(model.tags or {}),
+    )
 
 
 def _source_model(version: ModelVersion, folder: Path) -> SourceModel:

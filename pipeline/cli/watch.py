@@ -1,0 +1,201 @@
+"""``tritonpipe watch``: serve what the aliases wish, for ever."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.errors import PROBLEMS_REMAIN
+from pipeline.cli.output import emit, json_option, say, table
+from pipeline.serialization import to_json
+
+if TYPE_CHECKING:
+    from pipeline.watch.bell import Bell
+    from pipeline.watch.difference import Difference, Standing
+    from pipeline.watch.events import Event
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Do what can be done now, and end: for cron and CI.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds between two looks at the registry while nothing happens.",
+)
+@click.option(
+    "--model", "names", multiple=True, help="Registered models, as in a shell: 'fraud-*'."
+)
+@click.option("--tag", "tags", multiple=True, help="Only models with this tag, as KEY=VALUE.")
+@click.option("--alias", help="The alias that is the wish; default: TRITONPIPE_ALIAS, champion.")
+@click.option(
+    "--unload",
+    is_flag=True,
+    help="Take a model away when its alias is removed, instead of serving it on.",
+)
+@click.option(
+    "--unload-after",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Seconds without the alias before that.",
+)
+@click.option(
+    "--exports",
+    type=click.IntRange(1),
+    help="Models exported at once; default: half the processors.",
+)
+@click.option(
+    "--stop-seconds",
+    type=click.FloatRange(0),
+    default=20.0,
+    show_default=True,
+    help="How long a commit under way may take to be proven after SIGTERM.",
+)
+@json_option
+def watch(
+    once: bool,  # noqa: FBT001
+    interval: float,
+    names: tuple[str, ...],
+    tags: tuple[str, ...],
+    alias: str | None,
+    unload: bool,  # noqa: FBT001
+    unload_after: float,
+    exports: int | None,
+    stop_seconds: float,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Serve what the aliases in MLflow wish: set one, and the model is served.
+
+    Looks at the registry again and again. A version that an alias points at is promoted; when the
+    alias moves back, the release from before is served again at once. What fails is told, recorded
+    on the model version, and tried again if it can heal; a version that was refused is not, until
+    its tags, the settings or the tools change. Of several watchers one acts.
+
+    Ctrl-C or SIGTERM stops it; what was not about to be served is left undone.
+
+    \b
+    Examples:
+      tritonpipe watch
+      tritonpipe watch --model 'fraud-*' --tag team=payments --interval 5
+      tritonpipe watch --once --json
+    """
+    from pipeline.settings import load_settings
+    from pipeline.watch.bell import Bell
+    from pipeline.watch.configuration import plan_from_options
+    from pipeline.watch.difference import Policy
+    from pipeline.watch.loop import Pulse, watch_once
+    from pipeline.watch.loop import watch as run_watch
+
+    settings = load_settings()
+    plan = plan_from_options(
+        settings,
+        alias=alias or settings.alias,
+        names=names or ("*",),
+        tags=dict(_tag(text) for text in tags),
+        policy=Policy(unload=unload, unload_after_seconds=unload_after),
+        exports=exports,
+    )
+    bell = Bell()
+    _stop_on_signals(bell)
+    if once:
+        found = watch_once(settings, plan, bell=bell, tell=_tell)
+        emit(found.standings, as_json=as_json, human=lambda: _print(found))
+        if any(s.state in _PROBLEMS for s in found.standings):
+            raise click.exceptions.Exit(PROBLEMS_REMAIN)
+        return
+    tell: Callable[[Event], None] = _tell_json if as_json else _tell
+    run_watch(
+        settings,
+        plan,
+        interval=interval,
+        stop_seconds=stop_seconds,
+        bell=bell,
+        pulse=Pulse(),
+        tell=tell,
+    )
+    say("stopped; what is served is served")
+
+
+_PROBLEMS = frozenset({"refused", "retrying", "impossible"})
+
+
+def _tag(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--tag")
+    return key, value
+
+
+def _stop_on_signals(bell: Bell) -> None:
+    """The first signal stops in good order; the second one does not wait for it."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, before[number])
+        bell.stop()
+
+    for number in numbers:
+        signal.signal(number, stop)
+
+
+def _tell(event: Event) -> None:
+    line = _line(event)
+    if line:
+        say(f"{time.strftime('%H:%M:%S', time.localtime(event.at))}  {line}")
+
+
+def _line(event: Event) -> str:
+    name = click.style(event.model, bold=True)
+    done = event.outcome in {"promoted", "unchanged", "retired"}
+    match event.kind:
+        case "started":
+            return f"{name}  {event.wish or 'the alias is gone'}: begun"
+        case "ended" if done:
+            return f"{name}  {event.wish or 'no longer served'}: {_success(event)}"
+        case "ended" if event.outcome == "Interrupted":
+            return f"{name}  {event.wish}: undone"
+        case "ended":
+            hint = f"\n          hint: {event.hint}" if event.hint else ""
+            return f"{name}  {event.wish}: {click.style('failed', fg='red')}: {event.message}{hint}"
+        case "cancelled":
+            return f"{name}  {event.wish}: given up after {event.seconds:.1f} s: {event.message}"
+        case "standing":
+            what = event.wish or "nothing wished"
+            reason = f": {event.message}" if event.message else ""
+            return f"{name}  {what}: {event.outcome}{reason}"
+        case "leading":
+            return "watching"
+        case "waiting":
+            return f"another watcher is at work: {event.message}"
+    return f"{click.style('warning', fg='yellow')}: {event.message}; trying again"
+
+
+def _success(event: Event) -> str:
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in event.stages.items())
+    shown = f" ({stages})" if stages else ""
+    words = {"promoted": "served", "unchanged": "served already, proven again"}
+    return f"{words.get(event.outcome, event.outcome)} after {event.seconds:.1f} s{shown}"
+
+
+def _tell_json(event: Event) -> None:
+    document: dict[str, Any] = {k: v for k, v in to_json(event).items() if v not in ("", {}, 0.0)}
+    click.echo(json.dumps(document))
+
+
+def _print(found: Difference) -> None:
+    def row(standing: Standing) -> list[object]:
+        wished = standing.wish.version if standing.wish else "-"
+        published = "-" if standing.published is None else standing.published
+        return [standing.model, wished, published, standing.state, standing.reason]
+
+    table(["model", "wished", "published", "state", "why"], [row(s) for s in found.standings])

@@ -1,0 +1,117 @@
+"""Takes a model away that nobody wishes any more, while its records stay.
+
+Guarantees: it works under the model's lock; each version is written down as collected before its
+files go, so that nothing counts on them afterwards; killed anywhere, the next run finishes. A model
+that a published ensemble needs is left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.ensembles import steps_of
+from pipeline.errors import ConflictError, RequestError
+from pipeline.flows.dependents import concerned_ensembles
+from pipeline.flows.holdings import version_folders
+from pipeline.flows.journal import COLLECTED, RETIRE, was_collected
+from pipeline.flows.locking import ENSEMBLES, held_locks
+from pipeline.flows.progress import Progress, silent
+from pipeline.flows.publish import read_state
+from pipeline.flows.record import record_retirement
+from pipeline.flows.servers import Servers, open_servers
+from pipeline.flows.withdrawal import withdraw
+from pipeline.model_config import check_name
+from pipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireResult:
+    """What was taken away.
+
+    Attributes:
+        model: Name in Triton.
+        version: The version that was served; None if none was.
+        versions: All versions whose files were removed.
+    """
+
+    model: str
+    version: int | None
+    versions: tuple[int, ...]
+
+
+def plan_retirement(model: str, settings: Settings) -> RetireResult:
+    """What would be taken away; writes nothing.
+
+    Raises:
+        RequestError: The repository holds nothing of the model.
+        ConflictError: A published ensemble needs it.
+    """
+    with open_servers(settings) as servers:
+        return _plan(servers, check_name(model))
+
+
+def retire(
+    model: str, settings: Settings, *, reason: str = "", progress: Progress = silent
+) -> RetireResult:
+    """Take a model away: no client gets an answer from it afterwards.
+
+    Its releases stay on record; to serve one again it is exported anew.
+
+    Raises:
+        RequestError: The repository holds nothing of the model.
+        ConflictError: A published ensemble needs it, or somebody publishes it now.
+        UnavailableError: Store or server do not answer; the next run finishes.
+    """
+    with open_servers(settings) as servers:
+        state = read_state(servers.repository, check_name(model))
+        names = {model, ENSEMBLES} if steps_of(state.config or "") else {model}
+        with held_locks(
+            servers.locks, names, seconds=settings.lock_seconds, progress=progress
+        ) as locks:
+            plan = _plan(servers, model)
+            with progress("retire") as describe:
+                _write_down(servers, plan, reason)
+                withdraw(servers, model, locks[model])
+                describe(f"{model} is no longer served; {len(plan.versions)} versions removed")
+        release = None if plan.version is None else servers.journal.release(model, plan.version)
+        if release is not None and not release.manifest.lineage.is_by_hand:
+            with progress("record") as describe:
+                describe(record_retirement(servers.registry, release.manifest.lineage, model))
+        return plan
+
+
+def _plan(servers: Servers, model: str) -> RetireResult:
+    state = read_state(servers.repository, model)
+    if not state.objects:
+        raise RequestError(
+            f"the repository holds nothing of {model!r}", hint="see what is: tritonpipe status"
+        )
+    ensembles = concerned_ensembles(servers, frozenset({model}))
+    if ensembles:
+        raise ConflictError(
+            f"{model} is a step of {', '.join(sorted(ensembles))}, which could not answer without "
+            "it",
+            hint=f"retire {' and '.join(sorted(ensembles))} first",
+        )
+    return RetireResult(
+        model=model,
+        version=max(state.versions, default=None),
+        versions=tuple(version_folders(state.objects.values(), model)),
+    )
+
+
+def _write_down(servers: Servers, plan: RetireResult, reason: str) -> None:
+    entries = servers.journal.entries(plan.model)
+    for version in plan.versions:
+        if was_collected(entries, version):
+            continue  # by a run that was killed
+        release = servers.journal.release(plan.model, version)
+        servers.journal.append(
+            plan.model,
+            action=RETIRE,
+            event=COLLECTED,
+            version=version,
+            previous=None,
+            reason=reason or "retired",
+            digest=release.manifest.digest if release else "",
+        )

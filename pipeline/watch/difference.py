@@ -1,0 +1,219 @@
+"""The difference between what is wished and what is published, as a value; asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.watch.memory import Failure, Memory, Origin
+from pipeline.watch.published import Published
+from pipeline.watch.wishes import Wish, Wishes
+
+SERVING: Final = "serving"
+PROMOTING: Final = "promoting"
+PENDING: Final = "pending"
+RETRYING: Final = "retrying"
+REFUSED: Final = "refused"
+HELD: Final = "held"
+KEPT: Final = "kept"
+RETIRING: Final = "retiring"
+IMPOSSIBLE: Final = "impossible"
+
+STATES: Final = (
+    SERVING, PROMOTING, PENDING, RETRYING, REFUSED, HELD, KEPT, RETIRING, IMPOSSIBLE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What happens to a model whose alias is removed.
+
+    Attributes:
+        unload: Whether it is taken away, instead of being served on.
+        unload_after_seconds: For how long it must not have been wished; an alias that is moved by
+            deleting and setting it is without a wish for a moment.
+    """
+
+    unload: bool = False
+    unload_after_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Everything that a decision rests on.
+
+    Attributes:
+        wishes: What the registry wishes.
+        published: What the store holds, by name in Triton.
+        memory: What failed, and what is served on whose behalf.
+        fingerprints: Of the wishes that failed, as they would be tried now, by name in Triton.
+        running: What is being promoted, by name in Triton; None for a model that is taken away.
+        unserved: Models that a server should serve by their config, and does not.
+        unwished_since: Since when a model of :attr:`Memory.origins` has not been wished, in seconds
+            since 1970.
+        now: The same clock's time.
+    """
+
+    wishes: Wishes
+    published: Mapping[str, Published]
+    memory: Memory
+    now: float
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    running: Mapping[str, Wish | None] = field(default_factory=dict)
+    unserved: Set[str] = frozenset()
+    unwished_since: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One name in Triton as the loop sees it.
+
+    Attributes:
+        model: Name in Triton; or ``NAME@ALIAS`` of the registry for a wish without a legal one.
+        wish: What is wished; None if nothing is.
+        published: The version that is published; None if there is none.
+        state: One of :data:`STATES`.
+        reason: Why it is not simply served, in words; empty if it is.
+        retry_at: When it is tried again, in seconds since 1970; None if it is not a matter of time.
+    """
+
+    model: str
+    wish: Wish | None
+    published: int | None
+    state: str
+    reason: str = ""
+    retry_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What is to be done.
+
+    Attributes:
+        promote: Wishes to be fulfilled now; those that were never tried first.
+        retire: Models to be taken away, with what they were served for.
+        cancel: Work under way for a wish that is no longer there, with the reason.
+        standings: Every model, by name.
+    """
+
+    promote: tuple[Wish, ...]
+    retire: Mapping[str, Origin]
+    cancel: Mapping[str, str]
+    standings: tuple[Standing, ...]
+
+    @property
+    def wake_at(self) -> float | None:
+        """When something is due that no event announces; None for never."""
+        return min((s.retry_at for s in self.standings if s.retry_at is not None), default=None)
+
+
+def difference(seen: Seen, policy: Policy) -> Difference:
+    """What is to be done, so that what is published becomes what is wished.
+
+    The newest wish wins over work under way. A version that somebody rolled back from by hand is
+    not served again by itself: the alias has to move, or be set on purpose by a promotion. What
+    failed is tried again when its time has come, or when the wish is another one.
+    """
+    standings = [_wished(seen, wish) for wish in seen.wishes.by_model.values()]
+    standings += [
+        _unwished(seen, model, origin, policy)
+        for model, origin in seen.memory.origins.items()
+        if model not in seen.wishes.by_model
+    ]
+    standings += [
+        Standing(model=what, wish=None, published=None, state=IMPOSSIBLE, reason=reason)
+        for what, reason in seen.wishes.problems.items()
+    ]
+    due = [s.wish for s in standings if s.state == PENDING and s.wish is not None]
+    failures = seen.memory.failures
+    return Difference(
+        promote=tuple(sorted(due, key=lambda wish: (wish.model in failures, wish.model))),
+        retire={s.model: seen.memory.origins[s.model] for s in standings if s.state == RETIRING},
+        cancel=dict(_outdated(seen)),
+        standings=tuple(sorted(standings, key=lambda standing: standing.model)),
+    )
+
+
+def _wished(seen: Seen, wish: Wish) -> Standing:
+    state, reason, retry_at = _state_of(seen, wish)
+    published = seen.published.get(wish.model)
+    return Standing(
+        model=wish.model,
+        wish=wish,
+        published=published.version if published else None,
+        state=state,
+        reason=reason,
+        retry_at=retry_at,
+    )
+
+
+def _state_of(seen: Seen, wish: Wish) -> tuple[str, str, float | None]:
+    if wish.model in seen.running:
+        return PROMOTING, "", None
+    published = seen.published.get(wish.model)
+    unserved = wish.model in seen.unserved
+    if published is not None and is_fulfilled(wish, published) and not unserved:
+        return SERVING, "", None
+    if published is not None and published.is_proven and published.taken_back == wish.version:
+        by = published.rolled_back_by
+        return HELD, f"{by} rolled back from version {wish.version} to {published.version}", None
+    failure = seen.memory.failures.get(wish.model)
+    if failure is not None and failure.fingerprint == seen.fingerprints.get(wish.model):
+        if failure.retry_at is None:
+            return REFUSED, failure.message, None
+        # One that is yet to come was written before the clock was set back.
+        if failure.at <= seen.now < failure.retry_at:
+            return RETRYING, failure.message, failure.retry_at
+    return PENDING, "the server does not serve what is published" if unserved else "", None
+
+
+def is_fulfilled(wish: Wish, published: Published) -> bool:
+    """Whether the version that is wished is the one that is published, and proven."""
+    return (
+        published.is_proven
+        and published.version == wish.version
+        and published.registered_model == wish.registered_model
+    )
+
+
+def _unwished(seen: Seen, model: str, origin: Origin, policy: Policy) -> Standing:
+    published = seen.published.get(model)
+    what = f"{origin.registered_model}@{origin.alias}"
+    state, reason = KEPT, f"{what} is no longer wished; it is served on"
+    since = seen.unwished_since.get(model, seen.now)
+    if policy.unload and not seen.wishes.registered:
+        reason = "the registry has no model at all: nothing is taken away"
+    elif policy.unload and seen.now - since >= policy.unload_after_seconds:
+        state, reason = RETIRING, f"{what} is no longer wished"
+    return Standing(
+        model=model,
+        wish=None,
+        published=published.version if published else None,
+        state=state,
+        reason=reason,
+        retry_at=since + policy.unload_after_seconds
+        if policy.unload and seen.wishes.registered and state == KEPT
+        else None,
+    )
+
+
+def _outdated(seen: Seen) -> list[tuple[str, str]]:
+    found = []
+    for model, running in seen.running.items():
+        wish = seen.wishes.by_model.get(model)
+        if wish is not None and wish != running:
+            found.append((model, f"{wish} is wished now"))
+        elif wish is None and running is not None:
+            found.append((model, f"{running} is no longer wished"))
+    return found
+
+
+def still_failing(seen: Seen) -> Mapping[str, Failure]:
+    """The failures that are still about something that is wished and not fulfilled."""
+    found = {}
+    for model, failure in seen.memory.failures.items():
+        wish, published = seen.wishes.by_model.get(model), seen.published.get(model)
+        if wish is not None and not (published and is_fulfilled(wish, published)):
+            found[model] = failure
+    return found

@@ -1,0 +1,178 @@
+"""Runs rounds for ever, or until everything that can be done now is done.
+
+One watcher leads; others wait, and one of them takes over when the leader is gone. Two that lead at
+the same moment do no harm, since every model has a lock of its own: it only costs work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.errors import ConflictError, TritonpipeError
+from pipeline.flows.servers import Servers, open_servers
+from pipeline.locks import Held
+from pipeline.settings import Settings
+from pipeline.watch.bell import Bell
+from pipeline.watch.difference import Difference, Standing
+from pipeline.watch.events import LEADING, ROUND_FAILED, WAITING, Event, Tell
+from pipeline.watch.jobs import Workshop, await_news
+from pipeline.watch.rounds import Plan, Rounds, is_at_rest
+
+LEADERSHIP: Final = ".watch"
+"""Name of the lock; no model has one that begins with a dot."""
+
+_PATIENCE_SECONDS: Final = 1.0
+"""How long one try to lead takes at most; between two of them a stop is heard."""
+
+_SHORTEST_PAUSE: Final = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class Pulse:
+    """What is known of the loop from outside: whether it is well, and how things stand.
+
+    Attributes:
+        is_leading: Whether this watcher acts.
+        last_round: When a round went well last, in seconds since 1970; None for never.
+        failure: Why the last round failed; empty if it went well.
+        standings: Every model, as the last round saw it.
+    """
+
+    is_leading: bool = False
+    last_round: float | None = None
+    failure: str = ""
+    standings: tuple[Standing, ...] = ()
+
+
+def watch(
+    settings: Settings,
+    plan: Plan,
+    *,
+    interval: float,
+    stop_seconds: float,
+    bell: Bell,
+    pulse: Pulse,
+    tell: Tell,
+) -> None:
+    """Serve what is wished until the bell says stop.
+
+    Args:
+        settings: Where the servers are.
+        plan: What to look after.
+        interval: Seconds between two looks when nothing happens.
+        stop_seconds: How long work that is about to be served may go on after a stop.
+        bell: Wakes and stops it.
+        pulse: Kept up to date.
+        tell: Told what happens.
+
+    Raises:
+        SettingsError: An address or credential is wrong, at the start.
+    """
+    with open_servers(settings) as servers:
+        workshop = Workshop()
+        while not bell.is_stopping:
+            with _leadership(servers, bell, tell) as held:
+                if held is None:
+                    break
+                pulse.is_leading = True
+                rounds = Rounds(servers, plan, workshop, tell)
+                try:
+                    _lead(rounds, held, interval, bell, pulse, tell)
+                finally:
+                    pulse.is_leading = False
+                    _wind_up(rounds, stop_seconds if bell.is_stopping else 0.0, bell)
+
+
+def watch_once(settings: Settings, plan: Plan, *, bell: Bell, tell: Tell) -> Difference:
+    """Do what can be done now, each model once; returns how things stand then.
+
+    What is left for later, because it may heal, is not waited for.
+
+    Raises:
+        TritonpipeError: A source does not answer.
+    """
+    with open_servers(settings) as servers, _leadership(servers, bell, tell) as held:
+        rounds = Rounds(servers, plan, Workshop(), tell)
+        try:
+            while held is not None and not bell.is_stopping:
+                held.require_held()
+                bell.silence()
+                found = rounds.step()
+                if is_at_rest(found, rounds.jobs):
+                    return found
+                await_news(list(rounds.jobs.values()), bell.connection, None)
+        finally:
+            _wind_up(rounds, 0.0, bell)
+    raise KeyboardInterrupt
+
+
+def _lead(
+    rounds: Rounds, held: Held, interval: float, bell: Bell, pulse: Pulse, tell: Tell
+) -> None:
+    """Round after round, until the lead is lost or the bell says stop."""
+    while not bell.is_stopping:
+        bell.silence()
+        pause = interval
+        try:
+            held.require_held()
+        except ConflictError as error:
+            tell(Event(kind=WAITING, at=time.time(), message=error.message))
+            return
+        try:
+            found = rounds.step()
+            pulse.standings, pulse.failure, pulse.last_round = found.standings, "", time.time()
+            if found.wake_at is not None:
+                pause = min(interval, max(found.wake_at - time.time(), _SHORTEST_PAUSE))
+        except TritonpipeError as error:
+            if pulse.failure != error.message:
+                tell(
+                    Event(kind=ROUND_FAILED, at=time.time(), message=error.message, hint=error.hint)
+                )
+            pulse.failure = error.message
+        await_news(list(rounds.jobs.values()), bell.connection, pause)
+
+
+@contextmanager
+def _leadership(servers: Servers, bell: Bell, tell: Tell) -> Iterator[Held | None]:
+    """Hold the lead; None if a stop came first."""
+    is_told = False
+
+    def tell_once(text: str) -> None:
+        nonlocal is_told
+        if not is_told:
+            is_told = True
+            tell(Event(kind=WAITING, at=time.time(), message=text))
+
+    while not bell.is_stopping:
+        try:
+            lock = servers.locks.hold(LEADERSHIP, seconds=_PATIENCE_SECONDS, tell=tell_once)
+            held = lock.__enter__()
+        except ConflictError:
+            continue
+        try:
+            tell(Event(kind=LEADING, at=time.time()))
+            yield held
+        finally:
+            lock.__exit__(None, None, None)
+        return
+    yield None
+
+
+def _wind_up(rounds: Rounds, seconds: float, bell: Bell) -> None:
+    """End work under way, and wait for the way back that each piece of it goes."""
+    deadline = time.monotonic() + seconds
+    rounds.stop(at_once=seconds <= 0)
+    while rounds.jobs:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            rounds.stop(at_once=True)
+        bell.silence()
+        await_news(list(rounds.jobs.values()), bell.connection, left if left > 0 else None)
+        try:
+            rounds.settle()
+        except TritonpipeError:
+            continue  # it cannot be remembered; the next watcher finds it out again

@@ -1,0 +1,96 @@
+"""How an attempt ended, and when the same wish is tried again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.flows.record import RECORDED_TAGS, TAG_PREFIX
+from pipeline.watch.memory import Failure
+from pipeline.watch.wishes import Wish
+
+INTERRUPTED: Final = "Interrupted"
+DIED: Final = "Died"
+BUG: Final = "Bug"
+
+FIRST_RETRY_SECONDS: Final = 5.0
+LAST_RETRY_SECONDS: Final = 300.0
+
+_DECIDED: Final = frozenset({"RefusedError", "ModelError"})
+"""The same bytes give the same answer: only another wish, or other tools, can succeed."""
+
+_TRIED_THRICE: Final = frozenset({"ConfirmationError", DIED, BUG})
+"""It may be the version's fault or the server's. Each try makes Triton load it, so not for ever."""
+
+_MOST_TRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended.
+
+    Attributes:
+        kind: ``promoted``, ``unchanged`` or ``retired``; or the name of the error's class,
+            :data:`INTERRUPTED`, :data:`DIED` or :data:`BUG`.
+        message: What happened; empty for a success.
+        hint: What to do about it.
+        seconds: How long each stage took.
+    """
+
+    kind: str
+    message: str = ""
+    hint: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the wish is fulfilled."""
+        return self.kind in {"promoted", "unchanged", "retired"}
+
+
+def failure_after(
+    previous: Failure | None, wish: Wish, fingerprint: str, outcome: Outcome, now: float
+) -> Failure:
+    """What to remember of an attempt that failed.
+
+    What can heal by itself is tried again after 5 s, then after twice as long each time, at most
+    every 5 minutes.
+    """
+    is_same = previous is not None and previous.fingerprint == fingerprint
+    attempts = 1 + (previous.attempts if previous and is_same else 0)
+    is_final = outcome.kind in _DECIDED or (
+        outcome.kind in _TRIED_THRICE and attempts >= _MOST_TRIES
+    )
+    # Bounded before the power is taken, which would overflow after some days of trying.
+    pause = min(FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 20), LAST_RETRY_SECONDS)
+    return Failure(
+        fingerprint=fingerprint,
+        wish=str(wish),
+        kind=outcome.kind,
+        message=outcome.message,
+        hint=outcome.hint,
+        attempts=attempts,
+        at=now,
+        retry_at=None if is_final else now + pause,
+    )
+
+
+def fingerprint_of(wish: Wish, tags: Mapping[str, str], conditions: str) -> str:
+    """Names everything that decides whether a wish can be fulfilled.
+
+    Args:
+        wish: What is wished.
+        tags: All tags of the version; the author's own below our prefix count. Setting one, such as
+            ``tritonpipe.retry``, therefore asks for another try.
+        conditions: Settings and tools, in any form that changes when they do.
+    """
+    author = {
+        key: value
+        for key, value in tags.items()
+        if key.startswith(TAG_PREFIX) and key.removeprefix(TAG_PREFIX) not in RECORDED_TAGS
+    }
+    document = [wish.registered_model, wish.version, sorted(author.items()), conditions]
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
