@@ -122,6 +122,31 @@ class OnnxModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """A step in front of the graph: from the texts that clients send to the tokens that it takes.
+
+    Step and graph are served as an ensemble, see :mod:`pipeline.text_steps`.
+
+    Attributes:
+        path: Folder with the data of the step, and nothing else.
+        inputs: What clients send.
+        outputs: What the step makes; the inputs of the graph are among them.
+        handed_on: Those of its outputs that clients get beside the outputs of the graph.
+        paddings: By output, what stands where a text has no token.
+        pads_left: Whether that is in front of the text.
+        tools: Versions of the tools that made it.
+    """
+
+    path: Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    handed_on: tuple[str, ...]
+    paddings: Mapping[str, int]
+    pads_left: bool
+    tools: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """More inputs than were logged, in the same form, to compare on.
 
@@ -146,6 +171,8 @@ class Export:
         probes: Further inputs and predictions.
         left_out: Inputs that could not be compared on, and why, in words for the report.
         recorded: Which of the probes are samples that the model carries, in words; empty if none.
+        preprocessing: The step in front of the graph, if there is one. The samples then have what
+            clients send, and the outputs of the step beside those of the graph.
     """
 
     onnx: OnnxModel
@@ -154,11 +181,13 @@ class Export:
     probes: tuple[Probe, ...] = ()
     left_out: tuple[str, ...] = ()
     recorded: str = ""
+    preprocessing: Preprocessing | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Everything that was written."""
-        return (self.onnx.path, self.samples, *(probe.samples for probe in self.probes))
+        step = () if self.preprocessing is None else (self.preprocessing.path,)
+        return (self.onnx.path, *step, self.samples, *(probe.samples for probe in self.probes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

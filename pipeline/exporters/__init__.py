@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from pipeline.artifacts import OnnxModel, SourceModel
+from pipeline.artifacts import OnnxModel, Preprocessing, SourceModel
 from pipeline.samples import Samples
 
 
@@ -29,12 +29,16 @@ class Exported:
             types and in the ranks of the graph; never what the ONNX graph gave. Raises
             :class:`pipeline.errors.ModelError` if the original cannot predict on them, or a request
             cannot carry them. Rows that no request could carry may be left out.
+        preprocessing: A step that stands between clients and the graph; None for most. Then
+            ``example`` holds the inputs of the step, and what the original predicts includes the
+            outputs of the step: they are compared, too.
     """
 
     onnx: OnnxModel
     example: Any
     origin: str
     ask: Callable[[Any], Samples]
+    preprocessing: Preprocessing | None = None
 
 
 class Exporter(Protocol):
