@@ -63,21 +63,32 @@ def retire(
         UnavailableError: Store or server do not answer; the next run finishes.
     """
     with open_servers(settings) as servers:
-        state = read_state(servers.repository, check_name(model))
-        names = {model, ENSEMBLES} if steps_of(state.config or "") else {model}
-        with held_locks(
-            servers.locks, names, seconds=settings.lock_seconds, progress=progress
-        ) as locks:
-            plan = _plan(servers, model)
-            with progress("retire") as describe:
-                _write_down(servers, plan, reason)
-                withdraw(servers, model, locks[model])
-                describe(f"{model} is no longer served; {len(plan.versions)} versions removed")
-        release = None if plan.version is None else servers.journal.release(model, plan.version)
-        if release is not None and not release.manifest.lineage.is_by_hand:
-            with progress("record") as describe:
-                describe(record_retirement(servers.registry, release.manifest.lineage, model))
-        return plan
+        return take_away(
+            servers,
+            check_name(model),
+            reason=reason,
+            lock_seconds=settings.lock_seconds,
+            progress=progress,
+        )
+
+
+def take_away(
+    servers: Servers, model: str, *, reason: str, lock_seconds: float, progress: Progress
+) -> RetireResult:
+    """The same on servers that are open; see :func:`retire`."""
+    state = read_state(servers.repository, model)
+    names = {model, ENSEMBLES} if steps_of(state.config or "") else {model}
+    with held_locks(servers.locks, names, seconds=lock_seconds, progress=progress) as locks:
+        plan = _plan(servers, model)
+        with progress("retire") as describe:
+            _write_down(servers, plan, reason)
+            withdraw(servers, model, locks[model])
+            describe(f"{model} is no longer served; {len(plan.versions)} versions removed")
+    release = None if plan.version is None else servers.journal.release(model, plan.version)
+    if release is not None and not release.manifest.lineage.is_by_hand:
+        with progress("record") as describe:
+            describe(record_retirement(servers.registry, release.manifest.lineage, model))
+    return plan
 
 
 def _plan(servers: Servers, model: str) -> RetireResult:

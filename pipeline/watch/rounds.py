@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.errors import RequestError
 from pipeline.flows.servers import Servers
 from pipeline.settings import Settings
 from pipeline.watch.difference import (
@@ -26,17 +25,15 @@ from pipeline.watch.difference import (
     still_failing,
 )
 from pipeline.watch.events import CANCELLED, ENDED, STANDING, STARTED, Event, Tell
+from pipeline.watch.fingerprints import Fingerprints
 from pipeline.watch.jobs import Job, Task, Workshop
 from pipeline.watch.memory import Memory, MemoryStore, Origin
-from pipeline.watch.outcomes import INTERRUPTED, Outcome, failure_after, fingerprint_of
+from pipeline.watch.outcomes import INTERRUPTED, Outcome, failure_after
 from pipeline.watch.published import PublishedModels
 from pipeline.watch.readiness import Readiness
-from pipeline.watch.wishes import Rule, Wish, Wishes, wishes_of
+from pipeline.watch.wishes import Rule, Wish, wishes_of
 
 _TOLD_BY_WORK: Final = frozenset({PENDING, PROMOTING, SERVING, RETRYING, RETIRING})
-
-_TAGS_SECONDS: Final = 30.0
-"""How long the tags of a version that failed are taken for what they were."""
 
 DEFAULT_EXPORTS: Final = max(1, (os.cpu_count() or 2) // 2)
 
@@ -82,7 +79,7 @@ class Rounds:
         self._memory: Memory | None = None
         self._published = PublishedModels(servers.repository, servers.journal)
         self._readiness = Readiness(servers.replicas)
-        self._fingerprints: dict[str, tuple[Wish, str, float]] = {}
+        self._fingerprints = Fingerprints(servers.registry, plan.conditions)
         self._unwished_since: dict[str, float] = {}
         self._standings: dict[str, Standing] = {}
         self.jobs: dict[str, Job] = {}
@@ -128,7 +125,9 @@ class Rounds:
             wishes=wishes,
             published=published,
             memory=self._memory,
-            fingerprints=self._fingerprints_of(wishes, now),
+            fingerprints=self._fingerprints.lately(
+                wish for model, wish in wishes.by_model.items() if model in self._memory.failures
+            ),
             running={model: job.task.wish for model, job in self.jobs.items()},
             unserved=self._readiness.unserved(
                 {m: p.version for m, p in published.items() if p.version and p.is_proven}
@@ -146,27 +145,6 @@ class Rounds:
         self._memory = memory
         self._kept.keep(memory)
 
-    def _fingerprints_of(self, wishes: Wishes, now: float) -> Mapping[str, str]:
-        failed = self._memory.failures if self._memory else {}
-        return {
-            model: self._fingerprint(wish, now, most_seconds=_TAGS_SECONDS)
-            for model, wish in wishes.by_model.items()
-            if model in failed
-        }
-
-    def _fingerprint(self, wish: Wish, now: float, *, most_seconds: float) -> str:
-        """Of a wish with the tags that its version has now, or had a moment ago."""
-        known = self._fingerprints.get(wish.model)
-        if known is not None and known[0] == wish and now - known[2] < most_seconds:
-            return known[1]
-        try:
-            tags = self._servers.registry.resolve(wish.request()).tags
-        except RequestError:
-            tags = {}  # no such version, or it is not ready: the promotion will say so
-        fingerprint = fingerprint_of(wish, tags, self._plan.conditions(wish.model))
-        self._fingerprints[wish.model] = (wish, fingerprint, now)
-        return fingerprint
-
     def _start(self, found: Difference) -> None:
         exports = sum(not self._is_quick(job.task.wish) for job in self.jobs.values())
         quick = len(self.jobs) - exports
@@ -182,9 +160,7 @@ class Rounds:
             else:
                 has_room, exports = exports < self._plan.exports, exports + 1
             if has_room:
-                self._started_with[wish.model] = self._fingerprint(
-                    wish, time.time(), most_seconds=0.0
-                )
+                self._started_with[wish.model] = self._fingerprints.now(wish)
                 self._begin(wish.model, wish, None)
 
     def _is_quick(self, wish: Wish | None) -> bool:

@@ -1,0 +1,96 @@
+"""Laws of taking a model away."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, cast
+
+import pytest
+
+from pipeline.artifacts import ModelVersion
+from pipeline.errors import RequestError, TritonpipeError
+from pipeline.flows.journal import COLLECTED, RETIRE
+from pipeline.flows.progress import silent
+from pipeline.flows.publish import read_state
+from pipeline.flows.release import reusable_release
+from pipeline.flows.retire import take_away
+from pipeline.testing.simulated import Fault, Killed, SimulatedStore, World
+from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
+
+
+class Registry:
+    def __init__(self) -> None:
+        self.tags: dict[str, str] = {}
+
+    def tagged_versions(self, name: str, tags: dict[str, str]) -> list[ModelVersion]:
+        return [ModelVersion(name=name, version=2, run_id=None, source="", tags=tags)]
+
+    def record(self, version: ModelVersion, *, tags: dict[str, str], report: object) -> None:
+        self.tags |= tags
+
+
+@pytest.fixture
+def scene(world: World, store: SimulatedStore) -> SimulatedRepository:
+    scene = SimulatedRepository(world, store)
+    scene.publish(1, 2)
+    scene.serve(1, 2)
+    return scene
+
+
+def retire(scene: SimulatedRepository, registry: Registry) -> tuple[int, ...]:
+    from dataclasses import replace
+
+    servers = replace(scene.servers, registry=cast("Any", registry))
+    plan = take_away(servers, MODEL, reason="no wish", lock_seconds=0, progress=silent)
+    return plan.versions
+
+
+def test_nothing_of_it_is_left_but_its_records(scene: SimulatedRepository) -> None:
+    registry = Registry()
+    assert retire(scene, registry) == (1, 2)
+    assert scene.served is None
+    assert not [key for key in scene.store.snapshot() if key.startswith(f"{MODEL}/")]
+    assert registry.tags == {"tritonpipe.state": "retired"}
+    assert {(e.action, e.reason) for e in scene.entries if e.event == COLLECTED} == {
+        (RETIRE, "no wish")
+    }
+    assert scene.journal.release(MODEL, 2) is not None
+    with pytest.raises(RequestError):
+        retire(scene, registry)
+
+
+def test_afterwards_no_release_counts_as_kept_and_it_can_be_served_anew(
+    scene: SimulatedRepository,
+) -> None:
+    retire(scene, Registry())
+    state = read_state(scene.store, MODEL)
+    assert [reusable_release(scene.servers, state, v) for v in (1, 2)] == [None, None]
+    scene.publish(2)
+    scene.serve(2)
+    assert scene.served == 2
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_broken_anywhere_it_is_served_whole_or_not_at_all_and_the_next_run_finishes(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    step = 0
+    while True:
+        step += 1
+        scene = SimulatedRepository(world, SimulatedStore(world))
+        scene.publish(1, 2)
+        scene.serve(1, 2)
+        world.break_at(step, fault)
+        is_broken = True
+        with contextlib.suppress(TritonpipeError, KeyboardInterrupt, Killed):
+            retire(scene, Registry())
+            is_broken = False
+        world.break_at(0, None)
+        assert scene.served in {2, None}
+        with contextlib.suppress(RequestError):  # nothing was left to do
+            retire(scene, Registry())
+        assert scene.served is None
+        assert not [key for key in scene.store.snapshot() if key.startswith(f"{MODEL}/")]
+        if not is_broken:
+            break
+    assert step > 10

@@ -1,0 +1,256 @@
+"""Rounds on a repository and a registry of this test: what is started, remembered and told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from pipeline.artifacts import ModelVersion, PromotionRequest
+from pipeline.errors import RequestError, UnavailableError
+from pipeline.flows.journal import ROLLBACK
+from pipeline.registries import RegisteredModel
+from pipeline.settings import Settings
+from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
+from pipeline.watch.difference import HELD, REFUSED, SERVING, Policy
+from pipeline.watch.events import Event
+from pipeline.watch.jobs import Task
+from pipeline.watch.memory import MemoryStore
+from pipeline.watch.outcomes import INTERRUPTED, Outcome
+from pipeline.watch.rounds import Plan, Rounds, is_at_rest
+from pipeline.watch.wishes import Rule
+
+
+class Registry:
+    """Aliases and tags, set by the tests."""
+
+    def __init__(self) -> None:
+        self.aliases: dict[str, dict[str, int]] = {}
+        self.tags: dict[str, str] = {}
+        self.is_down = False
+
+    def registered_models(self) -> list[RegisteredModel]:
+        if self.is_down:
+            raise UnavailableError("MLflow does not answer")
+        return [RegisteredModel(name=n, aliases=dict(a)) for n, a in self.aliases.items()]
+
+    def resolve(self, request: PromotionRequest) -> ModelVersion:
+        if request.version == 404:
+            raise RequestError("no such version")
+        return ModelVersion(
+            name=request.model,
+            version=request.version or 0,
+            run_id=None,
+            source="",
+            tags=dict(self.tags),
+        )
+
+
+class HandJob:
+    """Work that the tests do and end."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.stage = "export"
+        self.started = 0.0
+        self.is_cancelled = False
+        self.outcome: Outcome | None = None
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self.outcome = Outcome(kind=INTERRUPTED)
+
+    def poll(self) -> Outcome | None:
+        return self.outcome
+
+
+class Hands:
+    def __init__(self) -> None:
+        self.jobs: list[HandJob] = []
+
+    def start(self, task: Task) -> HandJob:
+        self.jobs.append(HandJob(task))
+        return self.jobs[-1]
+
+
+class Stage:
+    """One watcher with its surroundings."""
+
+    def __init__(self, scene: SimulatedRepository) -> None:
+        self.scene = scene
+        self.registry = Registry()
+        self.hands = Hands()
+        self.events: list[Event] = []
+        self.conditions = "tools 1"
+        self.policy = Policy()
+        self.rounds = self.new_watcher()
+
+    def new_watcher(self, exports: int = 2) -> Rounds:
+        plan = Plan(
+            rules=(Rule(serve={"champion": "{model}"}),),
+            policy=self.policy,
+            settings_for=lambda _model: Settings(),
+            conditions=lambda _model: self.conditions,
+            exports=exports,
+        )
+        servers = replace(self.scene.servers, registry=cast("Any", self.registry))
+        return Rounds(servers, plan, cast("Any", self.hands), self.events.append)
+
+    def wish(self, model: str, version: int) -> None:
+        self.registry.aliases[model] = {"champion": version}
+
+    def end(self, outcome: Outcome) -> None:
+        self.hands.jobs[-1].outcome = outcome
+
+    def promote(self, version: int) -> None:
+        """What the work would do, and its end."""
+        self.scene.publish(version)
+        self.scene.serve(version)
+        self.end(Outcome(kind="promoted"))
+
+    def states(self) -> Mapping[str, str]:
+        return {s.model: s.state for s in self.rounds.step().standings}
+
+    @property
+    def under_way(self) -> dict[str, str]:
+        return {model: str(job.task.wish) for model, job in self.rounds.jobs.items()}
+
+
+@pytest.fixture
+def stage(scene: SimulatedRepository) -> Stage:
+    return Stage(scene)
+
+
+REFUSAL = Outcome(kind="ModelError", message="it has no signature")
+
+
+def test_setting_an_alias_is_enough_and_twice_does_nothing_more(stage: Stage) -> None:
+    stage.wish(MODEL, 1)
+    stage.rounds.step()
+    assert stage.under_way == {MODEL: "m/1 (champion)"}
+    stage.promote(1)
+    assert stage.states() == {MODEL: SERVING}
+    assert is_at_rest(stage.rounds.step(), stage.rounds.jobs)
+    assert len(stage.hands.jobs) == 1
+    assert [e.kind for e in stage.events] == ["started", "ended"]
+    assert len({e.promotion for e in stage.events}) == 1
+
+
+def test_the_newest_wish_wins_over_work_under_way(stage: Stage) -> None:
+    stage.wish(MODEL, 1)
+    stage.rounds.step()
+    stage.wish(MODEL, 2)
+    stage.rounds.step()
+    assert stage.hands.jobs[0].is_cancelled
+    stage.rounds.step()
+    assert stage.under_way == {MODEL: "m/2 (champion)"}
+    assert MemoryStore(stage.scene.records).load().failures == {}
+
+
+def test_a_refused_version_stays_refused_over_restarts_until_something_changes(
+    stage: Stage,
+) -> None:
+    stage.wish(MODEL, 1)
+    stage.rounds.step()
+    stage.end(REFUSAL)
+    assert stage.states() == {MODEL: REFUSED}
+    stage.rounds = stage.new_watcher()
+    assert stage.states() == {MODEL: REFUSED}
+    assert len(stage.hands.jobs) == 1
+
+    stage.registry.tags["tritonpipe.retry"] = "1"
+    stage.rounds = stage.new_watcher()  # which knows no tags from before
+    stage.rounds.step()
+    assert len(stage.hands.jobs) == 2
+    stage.end(REFUSAL)
+    assert stage.states() == {MODEL: REFUSED}
+
+    stage.conditions = "tools 2"
+    stage.rounds = stage.new_watcher()
+    stage.rounds.step()
+    assert len(stage.hands.jobs) == 3
+
+
+def test_a_refusal_is_told_once_and_forgotten_with_its_wish(stage: Stage) -> None:
+    stage.wish(MODEL, 1)
+    stage.rounds.step()
+    stage.end(REFUSAL)
+    for _round in range(3):
+        stage.rounds.step()
+    assert [e.outcome for e in stage.events if e.kind == "standing"] == [REFUSED]
+    stage.wish(MODEL, 2)
+    stage.rounds.step()
+    stage.promote(2)
+    assert stage.states() == {MODEL: SERVING}
+    assert MemoryStore(stage.scene.records).load().failures == {}
+
+
+def test_what_can_heal_is_tried_again(stage: Stage) -> None:
+    stage.wish(MODEL, 404)
+    stage.rounds.step()
+    stage.end(Outcome(kind="RequestError", message="no such version"))
+    found = stage.rounds.step()
+    assert found.wake_at is not None
+    assert found.promote == ()
+
+
+def test_somebody_elses_rollback_is_not_undone(stage: Stage) -> None:
+    stage.scene.publish(1, 2)
+    stage.scene.serve(1, 2)
+    stage.scene.serve(1, action=ROLLBACK)
+    stage.wish(MODEL, 2)
+    assert stage.states() == {MODEL: HELD}
+    assert stage.hands.jobs == []
+
+
+def test_a_registry_that_is_down_stops_nothing_that_is_under_way(stage: Stage) -> None:
+    stage.wish(MODEL, 1)
+    stage.rounds.step()
+    stage.registry.is_down = True
+    with pytest.raises(UnavailableError):
+        stage.rounds.step()
+    assert not stage.hands.jobs[0].is_cancelled
+    stage.promote(1)
+    with pytest.raises(UnavailableError):
+        stage.rounds.step()
+    stage.registry.is_down = False
+    assert stage.states() == {MODEL: SERVING}
+
+
+def test_exports_are_few_at_once_and_recorded_releases_do_not_wait_for_them(stage: Stage) -> None:
+    stage.rounds = stage.new_watcher(exports=1)
+    stage.scene.publish(1, 2)
+    stage.scene.serve(1, 2)
+    for name in "abc":
+        stage.wish(name, 1)
+    stage.wish(MODEL, 1)  # of which the release is recorded
+    stage.rounds.step()
+    assert set(stage.under_way) == {"a", MODEL}
+    stage.end(Outcome(kind="promoted"))
+    stage.hands.jobs[0].outcome = REFUSAL
+    stage.rounds.step()
+    assert "b" in stage.under_way
+    assert "c" not in stage.under_way
+
+
+def test_a_removed_alias_takes_away_only_what_it_brought(stage: Stage) -> None:
+    stage.policy = Policy(unload=True, unload_after_seconds=0.0)
+    stage.rounds = stage.new_watcher()
+    stage.wish(MODEL, 1)
+    stage.wish("other", 404)
+    stage.rounds.step()
+    stage.scene.publish(1)
+    stage.scene.serve(1)
+    stage.hands.jobs[0].outcome = Outcome(kind="promoted")
+    stage.rounds.step()
+    stage.registry.aliases[MODEL] = {}
+    stage.registry.aliases["other"] = {}
+    stage.rounds.step()
+    assert [(j.task.model, j.task.wish) for j in stage.hands.jobs if j.task.wish is None] == [
+        (MODEL, None)
+    ]
+    stage.end(Outcome(kind="retired"))
+    stage.rounds.step()
+    assert MemoryStore(stage.scene.records).load().origins == {}
