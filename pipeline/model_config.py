@@ -10,7 +10,7 @@ Sources: Triton ``model_config.proto`` and ``docs/user_guide/model_configuration
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -107,8 +107,8 @@ def model_config(
             specific=pb.ModelVersionPolicy.Specific(versions=[version])
         ),
     )
-    config.input.extend(_tensor(pb.ModelInput, spec, is_batching=is_batching) for spec in inputs)
-    config.output.extend(_tensor(pb.ModelOutput, spec, is_batching=is_batching) for spec in outputs)
+    config.input.extend(tensor_messages(pb.ModelInput, inputs, is_batching=is_batching))
+    config.output.extend(tensor_messages(pb.ModelOutput, outputs, is_batching=is_batching))
     kind = (
         pb.ModelInstanceGroup.KIND_GPU
         if options.device == "gpu"
@@ -122,6 +122,19 @@ def model_config(
     if warmup:
         config.model_warmup.append(_warmup(warmup, is_batching=is_batching))
     return text_format.MessageToString(config)
+
+
+def tensor_messages(
+    message: Any, specs: Iterable[TensorSpec], *, is_batching: bool
+) -> Iterator[Any]:
+    """Inputs or outputs as a config has them.
+
+    Args:
+        message: ``ModelInput`` or ``ModelOutput``.
+        specs: Batch dimension included.
+        is_batching: Whether the first dimension of every tensor counts requests.
+    """
+    return (_tensor(message, spec, is_batching=is_batching) for spec in specs)
 
 
 def config_from_text(text: str) -> pb.ModelConfig:
