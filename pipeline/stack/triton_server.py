@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from pipeline import manifest
+from pipeline import manifest, request_groups
 from pipeline.mirror.triton_flags import explicit_flags, polling_flags
 from pipeline.stack.credentials import REGION, admin_key_file, credentials_file
 from pipeline.stack.environment import ServerEnvironment
@@ -153,7 +153,8 @@ def install_backends(environment: ServerEnvironment, folder: Path) -> None:
         for backend in sorted(path for path in ours.iterdir() if (path / "model.py").is_file()):
             target = folder / backend.name
             shutil.copytree(backend, target, ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy(Path(manifest.__file__), target / "manifest.py")
+            for module in (manifest, request_groups):
+                shutil.copy(Path(module.__file__), target)
 
 
 def wait_for_entries(

@@ -6,11 +6,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.stack.triton_backends.onnxruntime import (
-    bfloat16_tensors,
-    request_groups,
-    text_tensors,
-)
+from pipeline import request_groups
+from pipeline.stack.triton_backends.onnxruntime import bfloat16_tensors, text_tensors
 
 
 def rows(*shape: int, start: int = 0) -> request_groups.Array:

@@ -7,7 +7,8 @@ graph is what the config says, otherwise the server's answer names every differe
 Triton hands over together run together; an error in one request is the answer to that request only.
 
 One process of Triton's Python backend per model instance runs this file, with this folder on
-``sys.path`` and a copy of ``pipeline/manifest.py`` in it. Nothing else of this package is there.
+``sys.path`` and copies of ``pipeline/manifest.py`` and ``pipeline/request_groups.py`` in it.
+Nothing else of this package is there.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
 if TYPE_CHECKING:
-    from pipeline import manifest
+    from pipeline import manifest, request_groups
     from pipeline.stack.triton_backends.onnxruntime import (
         bfloat16_tensors,
         entry_options,
         graph_contract,
-        request_groups,
         tensor_codecs,
     )
 else:
