@@ -153,8 +153,8 @@ def install_backends(environment: ServerEnvironment, folder: Path) -> None:
         for backend in sorted(path for path in ours.iterdir() if (path / "model.py").is_file()):
             target = folder / backend.name
             shutil.copytree(backend, target, ignore=shutil.ignore_patterns("__pycache__"))
-            for module in (manifest, request_groups):
-                shutil.copy(Path(module.__file__), target)
+            for module_file in (manifest.__file__, request_groups.__file__):
+                shutil.copy(Path(module_file), target)
 
 
 def wait_for_entries(
