@@ -27,6 +27,9 @@ from pipeline.exporters.torch_models import Call, TorchModel, load_torch_model, 
 from pipeline.onnx_graph import load_graph, onnx_model, rename_tensors, strip_notes
 from pipeline.samples import Array, Samples
 
+MOST_INNER_BYTES: Final = 256 * 2**20
+"""Of weights that are part of the graph's own file."""
+
 _PACKAGES: Final = ("onnx", "onnxscript", "torch")
 _CHATTER: Final = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
 
@@ -53,7 +56,7 @@ class PytorchExporter:
             model = load_torch_model(source)
             call = sample_call(model, source)
             expected = _expected(model, call, source)
-            _convert(model, call, source).save(str(folder / ONNX_FILE))
+            _save(_convert(model, call, source), folder / ONNX_FILE)
             _name_tensors(folder / ONNX_FILE, call, list(expected), source)
             describe = partial(
                 onnx_model, folder, source=source, flavor=self.flavor, packages=_PACKAGES
@@ -190,6 +193,16 @@ def _convert(model: TorchModel, call: Call, source: SourceModel) -> Any:
             hint="make torch.onnx.export(model, args, dynamo=True) work, or export to ONNX "
             "yourself and log it with mlflow.onnx",
         ) from error
+
+
+def _save(program: Any, file: Path) -> None:
+    """Write the graph; large weights into a file beside it, from which they need not be copied.
+
+    A graph that holds its weights is copied whole by everything that reads or writes it.
+    """
+    constants = (value.const_value for value in program.model.graph.initializers.values())
+    size = sum(constant.nbytes for constant in constants if constant is not None)
+    program.save(str(file), external_data=size > MOST_INNER_BYTES)
 
 
 def _traceable(call: Call) -> Iterator[Array]:
