@@ -23,6 +23,7 @@ from pipeline.cli.stack import stack
 from pipeline.cli.store import store
 from pipeline.cli.verify import verify, verify_release
 from pipeline.cli.watch import watch
+from pipeline.cli.webhook import webhook
 from pipeline.errors import TritonpipeError
 
 
@@ -51,7 +52,7 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
 
 
 _COMMANDS = (
-    demo, stack, mirror, watch, models.promote, publish, models.rollback, models.status,
+    demo, stack, mirror, watch, webhook, models.promote, publish, models.rollback, models.status,
     models.inspect, verify, verify_release, repository.history, repository.gc, repository.fsck,
     store, cache,
 )  # fmt: skip

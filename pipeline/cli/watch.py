@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,14 @@ import click
 
 from pipeline.cli.errors import PROBLEMS_REMAIN
 from pipeline.cli.output import emit, json_option, say, table
+from pipeline.errors import SettingsError
 from pipeline.serialization import to_json
 
 if TYPE_CHECKING:
     from pipeline.watch.bell import Bell
     from pipeline.watch.difference import Difference, Standing
     from pipeline.watch.events import Event
+    from pipeline.watch.pulse import Pulse
 
 
 @click.command()
@@ -59,6 +62,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long a commit under way may take to be proven after SIGTERM.",
 )
+@click.option("--listen", help="HOST:PORT for health, metrics and webhooks.")
+@click.option(
+    "--webhook-secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Holds the secret shared with MLflow: its notifications wake the loop. Needs --listen.",
+)
 @json_option
 def watch(
     once: bool,  # noqa: FBT001
@@ -70,6 +79,8 @@ def watch(
     unload_after: float,
     exports: int | None,
     stop_seconds: float,
+    listen: str | None,
+    webhook_secret_file: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Serve what the aliases in MLflow wish: set one, and the model is served.
@@ -86,13 +97,18 @@ def watch(
       tritonpipe watch
       tritonpipe watch --model 'fraud-*' --tag team=payments --interval 5
       tritonpipe watch --once --json
+      tritonpipe watch --listen 127.0.0.1:8090 --webhook-secret-file webhook.secret
     """
     from pipeline.settings import load_settings
     from pipeline.watch.bell import Bell
     from pipeline.watch.configuration import plan_from_options
     from pipeline.watch.difference import Policy
-    from pipeline.watch.loop import Pulse, watch_once
     from pipeline.watch.loop import watch as run_watch
+    from pipeline.watch.loop import watch_once
+    from pipeline.watch.pulse import Pulse
+
+    if webhook_secret_file and not listen:
+        raise click.UsageError("--webhook-secret-file needs --listen, where MLflow can reach it")
 
     settings = load_settings()
     plan = plan_from_options(
@@ -111,20 +127,37 @@ def watch(
         if any(s.state in _PROBLEMS for s in found.standings):
             raise click.exceptions.Exit(PROBLEMS_REMAIN)
         return
-    tell: Callable[[Event], None] = _tell_json if as_json else _tell
-    run_watch(
-        settings,
-        plan,
-        interval=interval,
-        stop_seconds=stop_seconds,
-        bell=bell,
-        pulse=Pulse(),
-        tell=tell,
-    )
+    pulse = Pulse(interval=interval)
+    show: Callable[[Event], None] = _tell_json if as_json else _tell
+
+    def tell(event: Event) -> None:
+        pulse.take(event)
+        show(event)
+
+    if listen:
+        _listen(listen, webhook_secret_file, pulse, bell)
+    run_watch(settings, plan, stop_seconds=stop_seconds, bell=bell, pulse=pulse, tell=tell)
     say("stopped; what is served is served")
 
 
 _PROBLEMS = frozenset({"refused", "retrying", "impossible"})
+
+
+def _listen(address: str, secret_file: Path | None, pulse: Pulse, bell: Bell) -> None:
+    from pipeline.watch.endpoint import WEBHOOK_PATH, application, serve_endpoint
+    from pipeline.watch.notifications import Notifications
+
+    notifications = None
+    if secret_file is not None:
+        secret = secret_file.read_text(encoding="utf-8").strip()
+        if not secret:
+            raise SettingsError(
+                f"{secret_file} holds no secret", hint="make one: tritonpipe webhook install"
+            )
+        notifications = Notifications(secret)
+    bound = serve_endpoint(address, application(pulse, bell, notifications))
+    webhook = f", {WEBHOOK_PATH}" if notifications else ""
+    say(f"listening on http://{bound}: /healthz, /readyz, /metrics, /status{webhook}")
 
 
 def _tag(text: str) -> tuple[str, str]:

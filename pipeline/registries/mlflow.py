@@ -42,11 +42,11 @@ class MlflowRegistry:
 
         self.tracking_uri = tracking_uri
         self.address = _without_credentials(tracking_uri)
-        self._client: Any = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        self.client: Any = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
     def registered_models(self) -> list[RegisteredModel]:
         """All registered models, by name; aliases come with the same requests."""
-        found = [_registered_model(m) for m in self._all(self._client.search_registered_models)]
+        found = [_registered_model(m) for m in self._all(self.client.search_registered_models)]
         return sorted(found, key=lambda model: model.name)
 
     def resolve(self, request: PromotionRequest) -> ModelVersion:
@@ -98,7 +98,7 @@ class MlflowRegistry:
         try:
             with self._answering():
                 for key, value in tags.items():
-                    self._client.set_model_version_tag(
+                    self.client.set_model_version_tag(
                         version.name, str(version.version), key, value
                     )
                 if report and version.run_id is not None:
@@ -111,7 +111,7 @@ class MlflowRegistry:
             for name, text in report.items():
                 Path(folder, name).write_text(text, encoding="utf-8")
             path = f"tritonpipe/{version.name}-{version.version}"
-            self._client.log_artifacts(run_id, folder, path)
+            self.client.log_artifacts(run_id, folder, path)
 
     def tagged_versions(self, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
         """Versions of a registered model that have all these tags."""
@@ -124,8 +124,8 @@ class MlflowRegistry:
 
         try:
             with self._answering():
-                found = self._client.get_run(run_id)
-                experiment = self._client.get_experiment(found.info.experiment_id)
+                found = self.client.get_run(run_id)
+                experiment = self.client.get_experiment(found.info.experiment_id)
         except MlflowException:
             return None
         started = datetime.fromtimestamp(found.info.start_time / 1000, UTC)
@@ -144,7 +144,7 @@ class MlflowRegistry:
 
         try:
             with self._answering():
-                return _registered_model(self._client.get_registered_model(name))
+                return _registered_model(self.client.get_registered_model(name))
         except MlflowException as error:
             if error.error_code not in {_NOT_FOUND, _INVALID}:
                 raise
@@ -160,7 +160,7 @@ class MlflowRegistry:
 
         try:
             with self._answering():
-                return self._client.get_model_version(name, str(number))
+                return self.client.get_model_version(name, str(number))
         except MlflowException as error:
             if error.error_code not in {_NOT_FOUND, _INVALID}:
                 raise
@@ -175,7 +175,7 @@ class MlflowRegistry:
         # The filter language has no escape for its quotes.
         quote = '"' if "'" in name else "'"
         return self._all(
-            self._client.search_model_versions, filter_string=f"name = {quote}{name}{quote}"
+            self.client.search_model_versions, filter_string=f"name = {quote}{name}{quote}"
         )
 
     def _all(self, search: Callable[..., Any], **options: Any) -> list[Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from pipeline.errors import ConflictError, TritonpipeError
@@ -17,9 +16,10 @@ from pipeline.flows.servers import Servers, open_servers
 from pipeline.locks import Held
 from pipeline.settings import Settings
 from pipeline.watch.bell import Bell
-from pipeline.watch.difference import Difference, Standing
+from pipeline.watch.difference import Difference
 from pipeline.watch.events import LEADING, ROUND_FAILED, WAITING, Event, Tell
 from pipeline.watch.jobs import Workshop, await_news
+from pipeline.watch.pulse import Pulse
 from pipeline.watch.rounds import Plan, Rounds, is_at_rest
 
 LEADERSHIP: Final = ".watch"
@@ -31,28 +31,10 @@ _PATIENCE_SECONDS: Final = 1.0
 _SHORTEST_PAUSE: Final = 0.05
 
 
-@dataclass(slots=True, kw_only=True)
-class Pulse:
-    """What is known of the loop from outside: whether it is well, and how things stand.
-
-    Attributes:
-        is_leading: Whether this watcher acts.
-        last_round: When a round went well last, in seconds since 1970; None for never.
-        failure: Why the last round failed; empty if it went well.
-        standings: Every model, as the last round saw it.
-    """
-
-    is_leading: bool = False
-    last_round: float | None = None
-    failure: str = ""
-    standings: tuple[Standing, ...] = ()
-
-
 def watch(
     settings: Settings,
     plan: Plan,
     *,
-    interval: float,
     stop_seconds: float,
     bell: Bell,
     pulse: Pulse,
@@ -63,10 +45,9 @@ def watch(
     Args:
         settings: Where the servers are.
         plan: What to look after.
-        interval: Seconds between two looks when nothing happens.
         stop_seconds: How long work that is about to be served may go on after a stop.
         bell: Wakes and stops it.
-        pulse: Kept up to date.
+        pulse: Kept up to date; says how often to look.
         tell: Told what happens.
 
     Raises:
@@ -81,7 +62,7 @@ def watch(
                 pulse.is_leading = True
                 rounds = Rounds(servers, plan, workshop, tell)
                 try:
-                    _lead(rounds, held, interval, bell, pulse, tell)
+                    _lead(rounds, held, bell, pulse, tell)
                 finally:
                     pulse.is_leading = False
                     _wind_up(rounds, stop_seconds if bell.is_stopping else 0.0, bell)
@@ -110,13 +91,11 @@ def watch_once(settings: Settings, plan: Plan, *, bell: Bell, tell: Tell) -> Dif
     raise KeyboardInterrupt
 
 
-def _lead(
-    rounds: Rounds, held: Held, interval: float, bell: Bell, pulse: Pulse, tell: Tell
-) -> None:
+def _lead(rounds: Rounds, held: Held, bell: Bell, pulse: Pulse, tell: Tell) -> None:
     """Round after round, until the lead is lost or the bell says stop."""
     while not bell.is_stopping:
         bell.silence()
-        pause = interval
+        pause = pulse.interval
         try:
             held.require_held()
         except ConflictError as error:
@@ -124,15 +103,15 @@ def _lead(
             return
         try:
             found = rounds.step()
-            pulse.standings, pulse.failure, pulse.last_round = found.standings, "", time.time()
+            pulse.went_well(found)
             if found.wake_at is not None:
-                pause = min(interval, max(found.wake_at - time.time(), _SHORTEST_PAUSE))
+                pause = min(pause, max(found.wake_at - time.time(), _SHORTEST_PAUSE))
         except TritonpipeError as error:
             if pulse.failure != error.message:
                 tell(
                     Event(kind=ROUND_FAILED, at=time.time(), message=error.message, hint=error.hint)
                 )
-            pulse.failure = error.message
+            pulse.failed(error.message)
         await_news(list(rounds.jobs.values()), bell.connection, pause)
 
 

@@ -1,0 +1,122 @@
+"""``tritonpipe webhook install | list | remove``: have MLflow wake a watcher."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import click
+
+from pipeline.cli.output import emit, json_option, say, table
+from pipeline.errors import RequestError, SettingsError, UnavailableError
+
+
+@click.group()
+def webhook() -> None:
+    """Have MLflow wake `tritonpipe watch` when an alias is set.
+
+    Without a webhook the watcher looks every --interval seconds; with one, at once. A notification
+    that is lost costs that interval and nothing else.
+    """
+
+
+@webhook.command()
+@click.argument("url")
+@click.option(
+    "--secret-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Holds the secret shared with MLflow; made, readable by you alone, if it is not there.",
+)
+@click.option("--test/--no-test", default=True, help="Have MLflow deliver an example now.")
+@json_option
+def install(url: str, secret_file: Path, test: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Make the webhook at URL, or bring it up to date, and try it.
+
+    \b
+    Examples:
+      tritonpipe watch --listen 127.0.0.1:8090 --webhook-secret-file webhook.secret
+      tritonpipe webhook install http://127.0.0.1:8090/webhook --secret-file webhook.secret
+    """
+    from pipeline.registries.mlflow_webhooks import MlflowWebhooks
+    from pipeline.settings import load_settings
+
+    webhooks = MlflowWebhooks(load_settings().required("tracking_uri"))
+    made, is_new = webhooks.install(url, _secret(secret_file))
+    delivery = webhooks.test(made) if test else None
+    verb = "made" if is_new else "brought up to date"
+    emit(
+        {"webhook": made, "is_new": is_new, "delivery": delivery},
+        as_json=as_json,
+        human=lambda: click.echo(f"webhook to {made.url} {verb} at {webhooks.address}"),
+    )
+    if delivery is not None and not delivery.is_accepted:
+        answer = f" with status {delivery.status}" if delivery.status else ""
+        raise UnavailableError(
+            f"the webhook is there, but its test failed{answer}: {delivery.message}",
+            hint="start the watcher with --listen and the same --webhook-secret-file, then install "
+            "again; MLflow may also take a minute to know a new secret",
+        )
+    if delivery is not None and not as_json:
+        say("MLflow delivered an example, and it was accepted")
+
+
+@webhook.command("list")
+@json_option
+def list_(as_json: bool) -> None:  # noqa: FBT001
+    """Show the webhooks that were made by this tool."""
+    from pipeline.registries.mlflow_webhooks import MlflowWebhooks
+    from pipeline.settings import load_settings
+
+    webhooks = MlflowWebhooks(load_settings().required("tracking_uri"))
+    found = webhooks.all()
+
+    def human() -> None:
+        if found:
+            rows = [[w.url, "yes" if w.is_active else "no", ", ".join(w.events)] for w in found]
+            table(["url", "active", "events"], rows)
+        else:
+            say(f"there is none at {webhooks.address}")
+
+    emit(found, as_json=as_json, human=human)
+
+
+@webhook.command()
+@click.argument("url")
+@json_option
+def remove(url: str, as_json: bool) -> None:  # noqa: FBT001
+    """Remove the webhook to URL."""
+    from pipeline.registries.mlflow_webhooks import MlflowWebhooks
+    from pipeline.settings import load_settings
+
+    webhooks = MlflowWebhooks(load_settings().required("tracking_uri"))
+    known = webhooks.all()
+    found = [each for each in known if each.url == url]
+    if not found:
+        raise RequestError(
+            f"there is no webhook to {url} at {webhooks.address}; there is "
+            + (", ".join(each.url for each in known) or "none"),
+            hint="see what there is: tritonpipe webhook list",
+        )
+    for each in found:
+        webhooks.remove(each)
+    emit(found, as_json=as_json, human=lambda: click.echo(f"webhook to {url} removed"))
+
+
+def _secret(file: Path) -> str:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        secret = file.read_text(encoding="utf-8").strip()
+        if not secret:
+            raise SettingsError(f"{file} holds no secret", hint="remove it, or fill it") from None
+        return secret
+    except OSError as error:
+        raise SettingsError(
+            f"the secret cannot be kept in {file}: {error.strerror}", hint="choose another file"
+        ) from error
+    made = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(made + "\n")
+    return made
