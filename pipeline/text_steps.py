@@ -88,6 +88,24 @@ class TextStep:
         found: int | None = self._rules["longest"]
         return found
 
+    @property
+    def limit(self) -> int | None:
+        """The most tokens that reach the network, whether longer texts are cut off or refused."""
+        truncation = self._rules["truncation"]
+        return int(truncation["max_length"]) if truncation else self.longest
+
+    @property
+    def special_words(self) -> list[str]:
+        """What a text can hold that is a special token as a whole."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return [token.content for _, token in sorted(added.items()) if token.special]
+
+    def tokens_of(self, text: str) -> int:
+        """How many tokens a text has, if nothing is cut off."""
+        encoding = self._tokenizer.encode(text)
+        specials: int = encoding.special_tokens_mask.count(1)
+        return len(encoding.ids) + sum(len(e.ids) - specials for e in encoding.overflowing)
+
     def run(self, texts: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.int64]]:
         """The arrays of some texts, as long as the longest of them.
 

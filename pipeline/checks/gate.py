@@ -14,13 +14,14 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.artifacts import Export, OnnxModel
+from pipeline.artifacts import Export, OnnxModel, Preprocessing
 from pipeline.checks.batches import batch_sizes, batches
 from pipeline.checks.cases import Cases
 from pipeline.checks.error_samples import merged
 from pipeline.checks.neighbours import run_neighbours
 from pipeline.checks.parity import failed
-from pipeline.checks.runs import Inputs, Ran, run_batches, run_whole
+from pipeline.checks.runs import Inputs, Ran, Session, run_batches, run_whole
+from pipeline.checks.texts import TextModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.onnx_graph import OnnxSession
 from pipeline.reports import Comparison, ErrorSample, Question, Report
@@ -47,6 +48,7 @@ def check_export(
         max_batch_size=max_batch_size,
         left_out=export.left_out,
         cases=cases,
+        preprocessing=export.preprocessing,
     )
     if not export.recorded:
         return report
@@ -61,6 +63,7 @@ def check_onnx(
     max_batch_size: int = LARGEST_BATCH,
     left_out: Iterable[str] = (),
     cases: Path | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Report:
     """Run an exported model in ONNX Runtime and compare with its source.
 
@@ -71,10 +74,11 @@ def check_onnx(
         max_batch_size: The largest batch that the server forms.
         left_out: What the source could not be asked, for the report.
         cases: Where to write what failed; None for nowhere.
+        preprocessing: The step in front of the model, if there is one.
     """
     tolerances = tolerances or Tolerances()
     kept = Cases(cases)
-    ran = list(_run(onnx, inputs, tolerances, max_batch_size, kept))
+    ran = list(_run(onnx, preprocessing, inputs, tolerances, max_batch_size, kept))
     told = list(left_out)
     if onnx.is_batching and max_batch_size > 1 and not any(i.samples.rows > 1 for i in inputs):
         told.append("one row only: nothing shows that rows do not depend on each other")
@@ -102,30 +106,48 @@ def _errors(ran: Sequence[Ran]) -> tuple[ErrorSample, ...]:
 
 
 def _run(
-    onnx: OnnxModel, inputs: Sequence[Inputs], tolerances: Tolerances, largest: int, cases: Cases
+    onnx: OnnxModel,
+    preprocessing: Preprocessing | None,
+    inputs: Sequence[Inputs],
+    tolerances: Tolerances,
+    largest: int,
+    cases: Cases,
 ) -> Iterable[Ran]:
     nothing = np.zeros(0, int)
     try:
-        session = OnnxSession(onnx.file, is_optimised=True)
+        if preprocessing is None:
+            session: Session = OnnxSession(onnx.file, is_optimised=True)
+        else:
+            text_model = TextModel(preprocessing, onnx)
     except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base
         told = failed("onnx", "", f"ONNX Runtime cannot load it: {error}")
         yield Ran(compared=told, rows=nothing, size=0, inputs=inputs[0])
         return
     for part in inputs:
         rows = part.samples.rows
+        size = largest
+        if preprocessing is not None:
+            session = text_model.session(part)
+            size = text_model.largest_batch(part, largest)
         if not rows or not part.samples.outputs:
             told = failed("onnx", part.origin, "there is nothing to compare")
             yield Ran(compared=told, rows=nothing, size=0, inputs=part)
         elif not onnx.is_batching:
             yield from run_whole(session, part, tolerances, cases)
         else:
-            for size in batch_sizes(largest):
-                together = batches(rows, size, largest=largest)
-                yield from run_batches(session, part, together, tolerances, cases)
-            if rows > 1 and largest > 1:
-                yield from run_neighbours(
-                    session, part, largest=largest, tolerances=tolerances, cases=cases
-                )
+            yield from _run_rows(session, part, size, tolerances, cases)
+
+
+def _run_rows(
+    session: Session, part: Inputs, largest: int, tolerances: Tolerances, cases: Cases
+) -> Iterable[Ran]:
+    for size in batch_sizes(largest):
+        together = batches(part.samples.rows, size, largest=largest)
+        yield from run_batches(session, part, together, tolerances, cases)
+    if part.samples.rows > 1 and largest > 1:
+        yield from run_neighbours(
+            session, part, largest=largest, tolerances=tolerances, cases=cases
+        )
 
 
 def _forgiven(ran: Sequence[Ran], tolerances: Tolerances) -> list[Ran]:

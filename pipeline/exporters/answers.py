@@ -22,6 +22,7 @@ from pipeline.exporters.lengths import FEWEST_SIZES
 from pipeline.exporters.logged import optional_columns
 from pipeline.exporters.probes import Question, questions
 from pipeline.samples import Samples, stacked
+from pipeline.token_axes import token_axes
 
 SAMPLES_FILE: Final = "samples.npz"
 
@@ -83,6 +84,7 @@ def keep_answers(exported: Exported, source: SourceModel, destination: Path) -> 
         probes=tuple(probes),
         left_out=tuple(left_out),
         recorded=" and ".join(origin for origin, _ in recorded),
+        preprocessing=exported.preprocessing,
     )
 
 
@@ -150,12 +152,19 @@ def _recorded(
         if reasons:
             refused = sum(answer.refused for answer in answers)
             origin += f"; {refused} that the original refuses left out: {reasons[0]}"
-        yield origin, _joined(parts, found.file, source)
+        yield origin, _joined(exported, parts, found.file, source)
 
 
-def _joined(parts: list[Samples], file: str, source: SourceModel) -> Samples:
-    try:
+def _stacked(exported: Exported, parts: list[Samples]) -> Samples:
+    """One below the other; texts at the width of the longest."""
+    if exported.preprocessing is None:
         return stacked(parts)
+    return token_axes(exported.preprocessing, exported.onnx).stacked(parts)
+
+
+def _joined(exported: Exported, parts: list[Samples], file: str, source: SourceModel) -> Samples:
+    try:
+        return _stacked(exported, parts)
     except ValueError as error:
         raise ModelError(
             f"{source.version} answers the samples in {file} with arrays of different shapes",
@@ -184,7 +193,7 @@ def _asked(exported: Exported, question: Question, like: Samples) -> _Answer:
             refused += _rows(values)
         else:
             waiting += _halves(values)
-    kept = stacked(parts) if parts else None
+    kept = _stacked(exported, parts) if parts else None
     return _Answer(samples=kept, refused=refused, reason=answer.reason)
 
 

@@ -17,9 +17,11 @@ import numpy as np
 from pipeline.artifacts import OnnxModel
 from pipeline.exporters import Exported
 from pipeline.exporters.lengths import WANTED_SIZES, free_axes
+from pipeline.exporters.texts import text_variations
 from pipeline.exporters.variations import resized, varied_array, varied_frame, with_missing
 from pipeline.samples import Array, Samples
 from pipeline.tensors import DataType, TensorSpec
+from pipeline.token_axes import token_axes
 
 ROWS: Final = 128
 """Rows of a probe of a table; two of them are more than 200 rows, so that a part of them counts."""
@@ -64,6 +66,16 @@ def questions(
         answered: The example as clients send it, and what the original says; gives sizes.
         optional: Columns that may be missing, by the signature.
     """
+    if exported.preprocessing is not None:
+        texts = list(next(iter(exported.example.values())).ravel())
+        tokens = token_axes(exported.preprocessing, exported.onnx).width(answered.outputs)
+        for inputs, origin in text_variations(
+            exported.preprocessing,
+            texts,
+            lambda most: _affordable(TENSOR_ROWS, answered, larger=most / max(tokens, 1)),
+        ):
+            yield Question(values=inputs, origin=origin)
+        return
     if hasattr(exported.example, "columns"):
         yield from _about_frames(exported.example, exported.onnx, answered, optional)
         return
@@ -190,10 +202,16 @@ def _arrays(example: Any, onnx: OnnxModel) -> dict[str, Array] | None:
     return {str(name): array for name, array in example.items()} if fits else None
 
 
-def _affordable(rows: int, answered: Samples) -> int:
-    """At most so many rows that they and their answers stay within :data:`MOST_BYTES`."""
+def _affordable(rows: int, answered: Samples, *, larger: float = 1.0) -> int:
+    """At most so many rows that they and their answers stay within :data:`MOST_BYTES`.
+
+    Args:
+        rows: No more than these.
+        answered: Tells the size of a row.
+        larger: How many times as large they are.
+    """
     arrays = (*answered.inputs.values(), *answered.outputs.values())
-    taken = sum(_bytes(array) for array in arrays) / max(answered.rows, 1)
+    taken = larger * sum(_bytes(array) for array in arrays) / max(answered.rows, 1)
     return int(max(1, min(rows, MOST_BYTES // max(taken, 1))))
 
 
