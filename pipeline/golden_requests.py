@@ -52,6 +52,31 @@ def golden_samples(
     return samples
 
 
+def golden_text(samples: Samples) -> str:
+    """Write a golden request and its answer; :func:`golden_samples` reads the same samples.
+
+    Raises:
+        ValueError: A value has a type that JSON or Triton cannot carry.
+    """
+    arrays = (("inputs", samples.inputs), ("outputs", samples.outputs))
+    document = {
+        kind: [_item(name, array) for name, array in tensors.items()] for kind, tensors in arrays
+    }
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _item(name: str, array: Array) -> dict[str, Any]:
+    data_type = DataType.from_numpy("str" if array.dtype == object else str(array.dtype))
+    if data_type is None or data_type is DataType.BF16:
+        raise ValueError(f"{name!r} is {array.dtype}, which JSON cannot carry")
+    return {
+        "name": name,
+        "datatype": _protocol_name(data_type),
+        "shape": list(array.shape),
+        "data": array.ravel().tolist(),
+    }
+
+
 def golden_template(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
     """A golden file of a model to be filled in: zeros, and 1 for every free dimension."""
     document = {

@@ -13,7 +13,7 @@ it is run; the same config gives the same text, however it was written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,10 @@ from pipeline.backend_files import file_problems
 from pipeline.ensemble_edges import is_ensemble
 from pipeline.errors import ModelError, RequestError
 from pipeline.golden_requests import GOLDEN_NAME, golden_samples, golden_template
-from pipeline.model_config import CONFIG_NAME, config_from_text, with_versions
+from pipeline.model_config import CONFIG_NAME, config_from_text, tensor_specs, with_versions
 from pipeline.repository_names import check_entry
 from pipeline.samples import Samples
-from pipeline.tensors import DYNAMIC, DataType, TensorSpec
+from pipeline.tensors import DYNAMIC, TensorSpec
 
 NOT_PUBLISHED: Final = ".gitkeep"
 """Keeps a folder in git that has no files, as the version folder of an ensemble."""
@@ -79,8 +79,8 @@ def read_entry(folder: Path) -> HandwrittenEntry:
     files = _files_of(version_folder)
     check_entry(name, version, files)
     config = _parsed(folder / CONFIG_NAME)
-    inputs = _specs(config.input, config.max_batch_size)
-    outputs = _specs(config.output, config.max_batch_size)
+    inputs = tensor_specs(config.input, config.max_batch_size)
+    outputs = tensor_specs(config.output, config.max_batch_size)
     problems = [*_config_problems(config, name, version), *_tensor_problems(config)]
     problems += _file_problems(config, version_folder, files)
     if problems:
@@ -192,27 +192,9 @@ def _file_problems(config: Any, version_folder: Path, files: list[str]) -> list[
         return [f"an ensemble has no files, found {path!r} in its version" for path in files[:1]]
     if not files:
         return [f"the version folder {version_folder.name} is empty"]
-    inputs = _specs(config.input, config.max_batch_size, reshaped=True)
-    outputs = _specs(config.output, config.max_batch_size, reshaped=True)
+    inputs = tensor_specs(config.input, config.max_batch_size, reshaped=True)
+    outputs = tensor_specs(config.output, config.max_batch_size, reshaped=True)
     return file_problems(config, version_folder, inputs, outputs)
-
-
-def _specs(
-    tensors: Iterable[Any], max_batch_size: int, *, reshaped: bool = False
-) -> tuple[TensorSpec, ...]:
-    """As clients see them, or as the model does, after any reshape."""
-    batch = (DYNAMIC,) if max_batch_size > 0 else ()
-    return tuple(
-        TensorSpec(
-            name=tensor.name,
-            data_type=DataType(pb.DataType.Name(tensor.data_type).removeprefix("TYPE_")),
-            shape=(*batch, *(tensor.reshape.shape if has_reshape else tensor.dims)),
-            optional=getattr(tensor, "optional", False),
-        )
-        for tensor in tensors
-        if tensor.data_type != pb.TYPE_INVALID
-        for has_reshape in [reshaped and tensor.HasField("reshape")]
-    )
 
 
 def _golden(

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from pipeline.errors import RequestError
-from pipeline.tensors import TensorSpec
+from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 
 CONFIG_NAME: Final = "config.pbtxt"
 WARMUP_FOLDER: Final = "warmup"
@@ -147,6 +147,42 @@ def config_from_text(text: str) -> pb.ModelConfig:
         return text_format.Parse(text, pb.ModelConfig())
     except text_format.ParseError as error:
         raise ValueError(f"not a config.pbtxt: {error}") from error
+
+
+def config_from_json(document: Any) -> pb.ModelConfig:
+    """Parse the config that a server gives over HTTP; what newer servers add is passed over.
+
+    Raises:
+        ValueError: Not the JSON form of a model config.
+    """
+    try:
+        return json_format.ParseDict(document, pb.ModelConfig(), ignore_unknown_fields=True)
+    except (json_format.ParseError, AttributeError) as error:
+        raise ValueError(f"not a model config: {error}") from error
+
+
+def tensor_specs(
+    tensors: Iterable[Any], max_batch_size: int, *, reshaped: bool = False
+) -> tuple[TensorSpec, ...]:
+    """Inputs or outputs of a config, those without a type left out.
+
+    Args:
+        tensors: The messages of the config.
+        max_batch_size: Of the config; above 0, shapes begin with a batch dimension.
+        reshaped: As the model sees them, after any reshape, instead of as clients do.
+    """
+    batch = (DYNAMIC,) if max_batch_size > 0 else ()
+    return tuple(
+        TensorSpec(
+            name=tensor.name,
+            data_type=DataType(pb.DataType.Name(tensor.data_type).removeprefix("TYPE_")),
+            shape=(*batch, *(tensor.reshape.shape if has_reshape else tensor.dims)),
+            optional=getattr(tensor, "optional", False),
+        )
+        for tensor in tensors
+        if tensor.data_type != pb.TYPE_INVALID
+        for has_reshape in [reshaped and tensor.HasField("reshape")]
+    )
 
 
 def with_versions(text: str, versions: Iterable[int]) -> str:

@@ -181,6 +181,20 @@ class TritonClient:
         steps = config.ensemble_scheduling.step
         return tuple((step.model_name, int(step.model_version)) for step in steps)
 
+    def config(self, model: str) -> Any:
+        """The config of a model as the server has loaded it, as a document; over HTTP.
+
+        Raises:
+            UnavailableError: The server does not answer, or does not serve the model.
+        """
+        try:
+            return self._http.get_model_config(model)
+        except _CONNECTION_ERRORS as error:
+            raise UnavailableError(
+                f"Triton at {self.http_address} gives no config of {model}: {_described(error)}",
+                hint="see what is served: tritonpipe status",
+            ) from error
+
     def infer(
         self,
         protocol: Protocol,

@@ -58,6 +58,7 @@ def candidate_from_folder(
     *,
     relative_tolerance: float = RELATIVE_TOLERANCE,
     absolute_tolerance: float = ABSOLUTE_TOLERANCE,
+    source: str = "",
 ) -> Candidate:
     """The entry in a folder as it would be published; the store is not asked.
 
@@ -66,6 +67,7 @@ def candidate_from_folder(
         work: Gets a copy of the files; must exist as long as the candidate.
         relative_tolerance: For floating-point answers.
         absolute_tolerance: Likewise, near zero.
+        source: Where its files come from; by default the folder, and its commit.
 
     Raises:
         RequestError: The folder is not laid out as an entry, or a name is not legal.
@@ -87,7 +89,7 @@ def candidate_from_folder(
             registered_model="",
             registered_version=entry.version,
             run_id=None,
-            source=_source(entry),
+            source=source or _source(entry),
             source_digest=digest_of_files(files),
             flavor=FLAVOR,
         ),

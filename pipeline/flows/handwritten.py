@@ -8,7 +8,7 @@ served again; several entries change together, so that no request meets half of 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -67,11 +67,21 @@ class PublicationResult:
 
 
 def publish(
-    paths: Sequence[Path], settings: Settings, *, progress: Progress = silent
+    paths: Sequence[Path],
+    settings: Settings,
+    *,
+    sources: Mapping[str, str] | None = None,
+    progress: Progress = silent,
 ) -> PublicationResult:
     """Validate, publish and prove the entries in these folders, together if they are several.
 
     Running it twice does nothing the second time but confirm.
+
+    Args:
+        paths: The folders.
+        settings: Where to, and how.
+        sources: Where the files come from, by name of the entry; by default the folder itself.
+        progress: Told the stages.
 
     Raises:
         RequestError: A folder is not laid out as an entry, or a name is not legal.
@@ -83,7 +93,10 @@ def publish(
         UnavailableError: A server does not answer.
     """
     watch = Stopwatch(progress)
-    with open_servers(settings) as servers, _prepared(servers, paths, settings, watch) as prepared:
+    with (
+        open_servers(settings) as servers,
+        _prepared(servers, paths, settings, watch, sources or {}) as prepared,
+    ):
         require_live(servers.replicas)
         halfway = _halfway(servers, prepared)
         changing = [p for p in prepared if p.state.config != p.config or p.model in halfway]
@@ -103,13 +116,20 @@ def plan(
     Raises:
         RequestError: As there; likewise ``ModelError``, ``ConflictError`` and the others.
     """
-    with open_servers(settings) as servers, _prepared(servers, paths, settings, progress) as found:
+    with (
+        open_servers(settings) as servers,
+        _prepared(servers, paths, settings, progress, {}) as found,
+    ):
         return tuple(_plan(servers, each) for each in found)
 
 
 @contextmanager
 def _prepared(
-    servers: Servers, paths: Sequence[Path], settings: Settings, progress: Progress
+    servers: Servers,
+    paths: Sequence[Path],
+    settings: Settings,
+    progress: Progress,
+    sources: Mapping[str, str],
 ) -> Iterator[list[Prepared]]:
     """Valid entries, steps before ensembles, with copies of their files while the body runs."""
     names = [path.resolve().name for path in paths]
@@ -126,6 +146,7 @@ def _prepared(
                     Path(folder),
                     relative_tolerance=settings.relative_tolerance,
                     absolute_tolerance=settings.absolute_tolerance,
+                    source=sources.get(path.resolve().name, ""),
                 )
                 candidates[candidate.release.manifest.model] = candidate
             ordered = _in_order({m: c.release.config for m, c in candidates.items()})

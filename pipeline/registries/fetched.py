@@ -55,11 +55,7 @@ def flavors_of_fetched(folder: Path, model: str) -> tuple[str, ...]:
     Raises:
         ModelError: Something is missing, damaged, too large, or leads out of the folder.
     """
-    for path in _files(folder, model):
-        problem = archive_problem(path)
-        if problem:
-            name = path.relative_to(folder)
-            raise ModelError(f"{name} of {model} {problem}", hint=_LOG_AGAIN)
+    expect_sane_files(folder, model)
     document = _document(folder / MLMODEL, model)
     flavors = document.get("flavors")
     if not isinstance(flavors, dict) or not flavors:
@@ -71,6 +67,19 @@ def flavors_of_fetched(folder: Path, model: str) -> tuple[str, ...]:
     example = document.get("saved_input_example_info")
     _expect_inside(folder, _values(example, _EXAMPLE_PATHS), model)
     return tuple(flavors)
+
+
+def expect_sane_files(folder: Path, model: str) -> None:
+    """Return if names, kinds, number and archives of what was fetched are sane.
+
+    Raises:
+        ModelError: Names the first that is not.
+    """
+    for path in _files(folder, model):
+        problem = archive_problem(path)
+        if problem:
+            name = path.relative_to(folder)
+            raise ModelError(f"{name} of {model} {problem}", hint=_LOG_AGAIN)
 
 
 def _files(folder: Path, model: str) -> Iterator[Path]:
