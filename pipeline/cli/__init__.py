@@ -16,6 +16,7 @@ import click
 from pipeline import __version__
 from pipeline.cli import errors, models, repository
 from pipeline.cli.cache import cache
+from pipeline.cli.config import config
 from pipeline.cli.demo import demo
 from pipeline.cli.mirror import mirror
 from pipeline.cli.publish import publish
@@ -54,7 +55,7 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
 _COMMANDS = (
     demo, stack, mirror, watch, webhook, models.promote, publish, models.rollback, models.status,
     models.inspect, verify, verify_release, repository.history, repository.gc, repository.fsck,
-    store, cache,
+    config, store, cache,
 )  # fmt: skip
 for command in _COMMANDS:
     tritonpipe.add_command(command)

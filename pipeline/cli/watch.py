@@ -62,6 +62,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long a commit under way may take to be proven after SIGTERM.",
 )
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Which models and how; default: TRITONPIPE_CONFIG, or tritonpipe.toml if it is there.",
+)
 @click.option("--listen", help="HOST:PORT for health, metrics and webhooks.")
 @click.option(
     "--webhook-secret-file",
@@ -79,6 +84,7 @@ def watch(
     unload_after: float,
     exports: int | None,
     stop_seconds: float,
+    config: Path | None,
     listen: str | None,
     webhook_secret_file: Path | None,
     as_json: bool,  # noqa: FBT001
@@ -99,22 +105,24 @@ def watch(
       tritonpipe watch --once --json
       tritonpipe watch --listen 127.0.0.1:8090 --webhook-secret-file webhook.secret
     """
+    from pipeline.configuration import load_configuration
     from pipeline.settings import load_settings
     from pipeline.watch.bell import Bell
-    from pipeline.watch.configuration import plan_from_options
     from pipeline.watch.difference import Policy
     from pipeline.watch.loop import watch as run_watch
     from pipeline.watch.loop import watch_once
+    from pipeline.watch.planning import planned
     from pipeline.watch.pulse import Pulse
 
     if webhook_secret_file and not listen:
         raise click.UsageError("--webhook-secret-file needs --listen, where MLflow can reach it")
 
-    settings = load_settings()
-    plan = plan_from_options(
-        settings,
-        alias=alias or settings.alias,
-        names=names or ("*",),
+    configuration = load_configuration(load_settings(), config)
+    settings = configuration.settings_of(None)
+    plan = planned(
+        configuration,
+        alias=alias or "",
+        names=names,
         tags=dict(_tag(text) for text in tags),
         policy=Policy(unload=unload, unload_after_seconds=unload_after),
         exports=exports,

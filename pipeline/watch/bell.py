@@ -25,8 +25,10 @@ class Bell:
         self.is_stopping = True
         self.ring()
 
-    def silence(self) -> None:
-        """Take away what was rung so far."""
+    def silence(self) -> bool:
+        """Take away what was rung so far; whether anything was."""
+        is_rung = False
         with suppress(BlockingIOError):
             while os.read(self.connection.fileno(), 4096):
-                pass
+                is_rung = True
+        return is_rung

@@ -16,12 +16,13 @@ PENDING: Final = "pending"
 RETRYING: Final = "retrying"
 REFUSED: Final = "refused"
 HELD: Final = "held"
+AWAITING: Final = "awaiting approval"
 KEPT: Final = "kept"
 RETIRING: Final = "retiring"
 IMPOSSIBLE: Final = "impossible"
 
 STATES: Final = (
-    SERVING, PROMOTING, PENDING, RETRYING, REFUSED, HELD, KEPT, RETIRING, IMPOSSIBLE,
+    SERVING, PROMOTING, PENDING, RETRYING, REFUSED, HELD, AWAITING, KEPT, RETIRING, IMPOSSIBLE,
 )  # fmt: skip
 
 
@@ -48,6 +49,7 @@ class Seen:
         published: What the store holds, by name in Triton.
         memory: What failed, and what is served on whose behalf.
         fingerprints: Of the wishes that failed, as they would be tried now, by name in Triton.
+        unmet: What versions lack of what is required of them, in words, by name in Triton.
         running: What is being promoted, by name in Triton; None for a model that is taken away.
         unserved: Models that a server should serve by their config, and does not.
         unwished_since: Since when a model of :attr:`Memory.origins` has not been wished, in seconds
@@ -60,6 +62,7 @@ class Seen:
     memory: Memory
     now: float
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    unmet: Mapping[str, str] = field(default_factory=dict)
     running: Mapping[str, Wish | None] = field(default_factory=dict)
     unserved: Set[str] = frozenset()
     unwished_since: Mapping[str, float] = field(default_factory=dict)
@@ -158,6 +161,8 @@ def _state_of(seen: Seen, wish: Wish) -> tuple[str, str, float | None]:
     if published is not None and published.is_proven and published.taken_back == wish.version:
         by = published.rolled_back_by
         return HELD, f"{by} rolled back from version {wish.version} to {published.version}", None
+    if seen.unmet.get(wish.model):
+        return AWAITING, seen.unmet[wish.model], None
     failure = seen.memory.failures.get(wish.model)
     if failure is not None and failure.fingerprint == seen.fingerprints.get(wish.model):
         if failure.retry_at is None:

@@ -83,9 +83,9 @@ def watch_once(settings: Settings, plan: Plan, *, bell: Bell, tell: Tell) -> Dif
                 held.require_held()
                 bell.silence()
                 found = rounds.step()
-                if is_at_rest(found, rounds.jobs):
+                if is_at_rest(found, rounds.work.jobs):
                     return found
-                await_news(list(rounds.jobs.values()), bell.connection, None)
+                await_news(list(rounds.work.jobs.values()), bell.connection, None)
         finally:
             _wind_up(rounds, 0.0, bell)
     raise KeyboardInterrupt
@@ -94,7 +94,7 @@ def watch_once(settings: Settings, plan: Plan, *, bell: Bell, tell: Tell) -> Dif
 def _lead(rounds: Rounds, held: Held, bell: Bell, pulse: Pulse, tell: Tell) -> None:
     """Round after round, until the lead is lost or the bell says stop."""
     while not bell.is_stopping:
-        bell.silence()
+        is_notified = bell.silence()
         pause = pulse.interval
         try:
             held.require_held()
@@ -102,7 +102,7 @@ def _lead(rounds: Rounds, held: Held, bell: Bell, pulse: Pulse, tell: Tell) -> N
             tell(Event(kind=WAITING, at=time.time(), message=error.message))
             return
         try:
-            found = rounds.step()
+            found = rounds.step(is_notified=is_notified)
             pulse.went_well(found)
             if found.wake_at is not None:
                 pause = min(pause, max(found.wake_at - time.time(), _SHORTEST_PAUSE))
@@ -112,7 +112,7 @@ def _lead(rounds: Rounds, held: Held, bell: Bell, pulse: Pulse, tell: Tell) -> N
                     Event(kind=ROUND_FAILED, at=time.time(), message=error.message, hint=error.hint)
                 )
             pulse.failed(error.message)
-        await_news(list(rounds.jobs.values()), bell.connection, pause)
+        await_news(list(rounds.work.jobs.values()), bell.connection, pause)
 
 
 @contextmanager
@@ -144,13 +144,13 @@ def _leadership(servers: Servers, bell: Bell, tell: Tell) -> Iterator[Held | Non
 def _wind_up(rounds: Rounds, seconds: float, bell: Bell) -> None:
     """End work under way, and wait for the way back that each piece of it goes."""
     deadline = time.monotonic() + seconds
-    rounds.stop(at_once=seconds <= 0)
-    while rounds.jobs:
+    rounds.work.stop(at_once=seconds <= 0)
+    while rounds.work.jobs:
         left = deadline - time.monotonic()
         if left <= 0:
-            rounds.stop(at_once=True)
+            rounds.work.stop(at_once=True)
         bell.silence()
-        await_news(list(rounds.jobs.values()), bell.connection, left if left > 0 else None)
+        await_news(list(rounds.work.jobs.values()), bell.connection, left if left > 0 else None)
         try:
             rounds.settle()
         except TritonpipeError:

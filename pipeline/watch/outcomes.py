@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.flows.export_cache import tools_fingerprint
 from pipeline.flows.record import RECORDED_TAGS, TAG_PREFIX
+from pipeline.settings import Settings
 from pipeline.watch.memory import Failure
 from pipeline.watch.wishes import Wish
 
@@ -94,3 +96,19 @@ def fingerprint_of(wish: Wish, tags: Mapping[str, str], conditions: str) -> str:
     }
     document = [wish.registered_model, wish.version, sorted(author.items()), conditions]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+_DECIDING: Final = frozenset(
+    {
+        "relative_tolerance", "absolute_tolerance", "allowed_row_fraction", "max_batch_size",
+        "preferred_batch_sizes", "instances", "device", "isolation", "export_seconds", "sign",
+    }
+)  # fmt: skip
+"""Settings that can decide whether a version is refused."""
+
+
+def conditions_of(settings: Settings) -> str:
+    """Settings and tools that decide whether a version can be served; changes when they do."""
+    deciding = settings.model_dump(mode="json", include=set(_DECIDING))
+    explicit = sorted(settings.explicit(*_DECIDING))
+    return json.dumps([deciding, explicit, tools_fingerprint()], sort_keys=True)

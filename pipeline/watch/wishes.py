@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from pipeline.artifacts import PromotionRequest
+from pipeline.configuration import Bound
 from pipeline.errors import RequestError
 from pipeline.model_config import check_name
 from pipeline.registries import RegisteredModel
+from pipeline.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +45,21 @@ class Rule:
     """How some registered models are looked after.
 
     Attributes:
-        names: Patterns as in a shell; a model is meant if its name fits one of them.
-        tags: Tags that a registered model must have, all of them.
         serve: For each alias that is a wish, the name in Triton; ``{model}`` in it stands for the
             name of the registered model. Without any, the models are left alone.
+        settings: The settings that hold for them.
+        names: Patterns as in a shell; a model is meant if its name fits one of them.
+        tags: Tags that a registered model must have, all of them.
+        requires: Tags that a version must have before it is served, all of them.
+        metrics: Bounds that the metrics of its run must pass.
     """
 
     serve: Mapping[str, str]
+    settings: Settings
     names: tuple[str, ...] = ("*",)
     tags: Mapping[str, str] = field(default_factory=dict)
+    requires: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Bound] = field(default_factory=dict)
 
     def applies_to(self, registered: RegisteredModel) -> bool:
         """Whether it is about this registered model."""
@@ -66,44 +74,56 @@ class Wishes:
 
     Attributes:
         by_model: By the name in Triton.
+        rules: The rule of each, likewise.
         problems: Aliases that cannot be fulfilled under any name, as ``NAME@ALIAS``, with the
             reason.
         registered: How many models the registry has in all.
     """
 
     by_model: Mapping[str, Wish]
+    rules: Mapping[str, Rule]
     problems: Mapping[str, str]
     registered: int
 
 
-def wishes_of(models: Iterable[RegisteredModel], rules: Sequence[Rule]) -> Wishes:
+def wishes_of(
+    models: Iterable[RegisteredModel], rules: Sequence[Rule], *, only: Rule | None = None
+) -> Wishes:
     """What the registered models wish; of the rules about a model, the first one counts.
+
+    Models that ``only`` is not about wish nothing.
 
     Two wishes for one name in Triton cannot both be fulfilled. The one of the model that comes
     first in the alphabet is, so that it does not depend on the order in which they are listed.
     """
     found: dict[str, Wish] = {}
+    rules_found: dict[str, Rule] = {}
     problems: dict[str, str] = {}
     everything = sorted(models, key=lambda model: model.name)
-    for wish in (wish for model in everything for wish in _wishes_of_one(model, rules)):
+    meant = [model for model in everything if only is None or only.applies_to(model)]
+    for wish, rule in (each for model in meant for each in _wishes_of_one(model, rules)):
         what = f"{wish.registered_model}@{wish.alias}"
         try:
             taken = found.setdefault(check_name(wish.model), wish)
+            rules_found.setdefault(wish.model, rule)
         except RequestError as error:
             problems[what] = error.message
             continue
         if taken is not wish:
             problems[what] = f"the name {wish.model!r} in Triton is wished for {taken}"
-    return Wishes(by_model=found, problems=problems, registered=len(everything))
+    return Wishes(by_model=found, rules=rules_found, problems=problems, registered=len(everything))
 
 
-def _wishes_of_one(registered: RegisteredModel, rules: Sequence[Rule]) -> Iterator[Wish]:
+def _wishes_of_one(
+    registered: RegisteredModel, rules: Sequence[Rule]
+) -> Iterator[tuple[Wish, Rule]]:
     rule = next((rule for rule in rules if rule.applies_to(registered)), None)
-    for alias, name in (rule.serve if rule else {}).items():
-        if alias in registered.aliases:
-            yield Wish(
+    for alias, name in rule.serve.items() if rule else ():
+        if rule and alias in registered.aliases:
+            wish = Wish(
                 model=name.replace("{model}", registered.name),
                 registered_model=registered.name,
                 alias=alias,
                 version=registered.aliases[alias],
             )
+            yield wish, rule

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.watch.difference import (
+    AWAITING,
     HELD,
     KEPT,
     PENDING,
@@ -58,7 +59,7 @@ def failure(retry_at: float | None, fingerprint: str = "f", at: float = NOW - 1)
 
 def seen(*wishes: Wish, there: tuple[Published, ...] = (), **more: object) -> Seen:
     basis = Seen(
-        wishes=Wishes(by_model={w.model: w for w in wishes}, problems={}, registered=5),
+        wishes=Wishes(by_model={w.model: w for w in wishes}, rules={}, problems={}, registered=5),
         published={p.model: p for p in there},
         memory=Memory(),
         now=NOW,
@@ -111,6 +112,14 @@ def test_a_version_that_somebody_rolled_back_from_waits_for_another_wish() -> No
     assert "eve@host" in only(found).reason
     assert decide(seen(wish(9), there=(there,))).promote == (wish(9),)
     assert only(decide(seen(wish(7), there=(there,)))).state == SERVING
+
+
+def test_what_lacks_an_approval_waits_for_it_and_what_is_served_stays() -> None:
+    value = seen(wish(8), there=(published(7),), unmet={"fraud": "its tag x is missing"})
+    found = decide(value)
+    assert (only(found).state, only(found).reason) == (AWAITING, "its tag x is missing")
+    assert (found.promote, only(found).published) == ((), 7)
+    assert decide(replace(value, unmet={"fraud": ""})).promote == (wish(8),)
 
 
 class TestFailures:
@@ -184,7 +193,7 @@ class TestAnAliasThatIsRemoved:
         assert decide(seen(there=(published(8),)), unload=True).retire == {}
 
     def test_a_registry_without_any_model_takes_nothing_away(self) -> None:
-        empty = Wishes(by_model={}, problems={}, registered=0)
+        empty = Wishes(by_model={}, rules={}, problems={}, registered=0)
         value = seen(
             there=(published(8),), memory=self.SERVED, unwished_since={"fraud": 0.0}, wishes=empty
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -14,7 +14,7 @@ from pipeline.flows.journal import ROLLBACK
 from pipeline.registries import RegisteredModel
 from pipeline.settings import Settings
 from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
-from pipeline.watch.difference import HELD, REFUSED, SERVING, Policy
+from pipeline.watch.difference import AWAITING, HELD, REFUSED, SERVING, Policy
 from pipeline.watch.events import Event
 from pipeline.watch.jobs import Task
 from pipeline.watch.memory import MemoryStore
@@ -83,16 +83,19 @@ class Stage:
         self.registry = Registry()
         self.hands = Hands()
         self.events: list[Event] = []
-        self.conditions = "tools 1"
+        self.device: Literal["cpu", "gpu"] = "cpu"
+        self.requires: dict[str, str] = {}
         self.policy = Policy()
         self.rounds = self.new_watcher()
 
     def new_watcher(self, exports: int = 2) -> Rounds:
+        settings = Settings(device=self.device)
+        rule = Rule(serve={"champion": "{model}"}, settings=settings, requires=self.requires)
         plan = Plan(
-            rules=(Rule(serve={"champion": "{model}"}),),
+            rules=(rule,),
+            only=Rule(serve={}, settings=settings),
+            base=settings,
             policy=self.policy,
-            settings_for=lambda _model: Settings(),
-            conditions=lambda _model: self.conditions,
             exports=exports,
         )
         servers = replace(self.scene.servers, registry=cast("Any", self.registry))
@@ -115,7 +118,7 @@ class Stage:
 
     @property
     def under_way(self) -> dict[str, str]:
-        return {model: str(job.task.wish) for model, job in self.rounds.jobs.items()}
+        return {model: str(job.task.wish) for model, job in self.rounds.work.jobs.items()}
 
 
 @pytest.fixture
@@ -132,7 +135,7 @@ def test_setting_an_alias_is_enough_and_twice_does_nothing_more(stage: Stage) ->
     assert stage.under_way == {MODEL: "m/1 (champion)"}
     stage.promote(1)
     assert stage.states() == {MODEL: SERVING}
-    assert is_at_rest(stage.rounds.step(), stage.rounds.jobs)
+    assert is_at_rest(stage.rounds.step(), stage.rounds.work.jobs)
     assert len(stage.hands.jobs) == 1
     assert [e.kind for e in stage.events] == ["started", "ended"]
     assert len({e.promotion for e in stage.events}) == 1
@@ -167,10 +170,24 @@ def test_a_refused_version_stays_refused_over_restarts_until_something_changes(
     stage.end(REFUSAL)
     assert stage.states() == {MODEL: REFUSED}
 
-    stage.conditions = "tools 2"
+    stage.device = "gpu"
     stage.rounds = stage.new_watcher()
     stage.rounds.step()
     assert len(stage.hands.jobs) == 3
+
+
+def test_a_version_waits_for_its_approval_and_is_served_once_it_has_it(stage: Stage) -> None:
+    stage.requires = {"validation_status": "approved"}
+    stage.rounds = stage.new_watcher()
+    stage.wish(MODEL, 1)
+    assert stage.states() == {MODEL: AWAITING}
+    stage.registry.tags["validation_status"] = "approved"
+    stage.rounds.step(is_notified=True)
+    assert stage.under_way == {MODEL: "m/1 (champion)"}
+    stage.promote(1)
+    stage.registry.tags.clear()  # what is served is not asked for it again
+    stage.rounds.step(is_notified=True)
+    assert stage.states() == {MODEL: SERVING}
 
 
 def test_a_refusal_is_told_once_and_forgotten_with_its_wish(stage: Stage) -> None:

@@ -1,0 +1,55 @@
+"""What a watcher looks after, from the configuration and the options of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from pipeline.configuration import Configuration, ModelTable
+from pipeline.watch.difference import Policy
+from pipeline.watch.rounds import DEFAULT_EXPORTS, Plan
+from pipeline.watch.wishes import Rule
+
+_OWN_NAME: Final = "{model}"
+
+
+def planned(
+    configuration: Configuration,
+    *,
+    alias: str = "",
+    names: tuple[str, ...] = (),
+    tags: Mapping[str, str] | None = None,
+    policy: Policy | None = None,
+    exports: int | None = None,
+) -> Plan:
+    """The rules of the configuration, and one for all models that it has no table for.
+
+    Args:
+        configuration: From the file and the environment.
+        alias: The alias of models whose table names none; by default that of the settings.
+        names: Patterns; only models that fit one of them are looked after.
+        tags: Likewise: only models that have all of them.
+        policy: What happens when an alias is removed.
+        exports: How many models are exported at once.
+    """
+    serve = {alias or configuration.settings_of(None).alias: _OWN_NAME}
+    rules = [_rule(configuration, table, serve) for table in configuration.models]
+    rules.append(Rule(serve=serve, settings=configuration.settings_of(None)))
+    return Plan(
+        rules=tuple(rules),
+        only=replace(rules[-1], names=names or ("*",), tags=tags or {}),
+        base=configuration.settings_of(None),
+        policy=policy or Policy(),
+        exports=exports or DEFAULT_EXPORTS,
+    )
+
+
+def _rule(configuration: Configuration, table: ModelTable, serve: Mapping[str, str]) -> Rule:
+    return Rule(
+        serve=(table.serve or serve) if table.watch else {},
+        settings=configuration.settings_of(table),
+        names=(table.pattern,),
+        requires=table.requires,
+        metrics=table.metrics,
+    )
