@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 DYNAMIC: Final = -1
 """The size of a dimension that is known only when a request arrives."""
@@ -126,3 +126,19 @@ class TensorSpec:
     def __str__(self) -> str:
         dims = ",".join("?" if size == DYNAMIC else str(size) for size in self.shape)
         return f"{self.name}: {self.data_type.value}[{dims}]"
+
+
+class ServedTensors(Protocol):
+    """What is known of anything that is asked with tensors, whatever runs inside."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What it takes."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it answers."""
+
+    @property
+    def is_batching(self) -> bool:
+        """Whether the first dimension of all of them counts rows, so that requests are stacked."""

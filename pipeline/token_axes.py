@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import OnnxModel, Preprocessing
+from pipeline.artifacts import Preprocessing
 from pipeline.samples import Array, Samples
-from pipeline.tensors import DYNAMIC, DataType
+from pipeline.tensors import DYNAMIC, DataType, ServedTensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class TokenAxes:
         return np.pad(array, places, constant_values=self.paddings[name])
 
 
-def token_axes(preprocessing: Preprocessing, onnx: OnnxModel) -> TokenAxes:
+def token_axes(preprocessing: Preprocessing, onnx: ServedTensors) -> TokenAxes:
     """Of everything that a step and the network behind it take and give."""
     of_network = {
         spec.name: "" if spec.data_type is DataType.STRING else 0

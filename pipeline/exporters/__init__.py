@@ -13,6 +13,31 @@ from typing import Any, ClassVar, Protocol
 
 from pipeline.artifacts import OnnxModel, Preprocessing, SourceModel
 from pipeline.samples import Samples
+from pipeline.tensors import ServedTensors
+
+
+class Original(Protocol):
+    """A model that can be asked, beside what shall be served in its place."""
+
+    @property
+    def served(self) -> ServedTensors:
+        """What is served."""
+
+    @property
+    def example(self) -> Any:
+        """Inputs in the form in which MLflow gives an input example back."""
+
+    @property
+    def origin(self) -> str:
+        """Where the example comes from, in words for the report."""
+
+    @property
+    def ask(self) -> Callable[[Any], Samples]:
+        """Asks the original, see :class:`Exported`."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """A step between clients and what is served, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,6 +64,11 @@ class Exported:
     origin: str
     ask: Callable[[Any], Samples]
     preprocessing: Preprocessing | None = None
+
+    @property
+    def served(self) -> OnnxModel:
+        """The graph."""
+        return self.onnx
 
 
 class Exporter(Protocol):

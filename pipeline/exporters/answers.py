@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.artifacts import Export, Probe, SourceModel
 from pipeline.errors import ModelError
-from pipeline.exporters import Exported, recorded
+from pipeline.exporters import Exported, Original, recorded
 from pipeline.exporters.lengths import FEWEST_SIZES
 from pipeline.exporters.logged import optional_columns
 from pipeline.exporters.probes import Question, questions
@@ -51,6 +51,17 @@ class _Answer:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What was written; the attributes are those of an :class:`pipeline.artifacts.Export`."""
+
+    samples: Path
+    samples_origin: str
+    probes: tuple[Probe, ...]
+    left_out: tuple[str, ...]
+    recorded: str
+
+
 def keep_answers(exported: Exported, source: SourceModel, destination: Path) -> Export:
     """Write what the original answers to its example and to the probes, and describe it.
 
@@ -62,6 +73,20 @@ def keep_answers(exported: Exported, source: SourceModel, destination: Path) -> 
     Raises:
         ModelError: The original cannot predict on its own example.
     """
+    answers = written_answers(exported, source, destination)
+    return Export(
+        onnx=exported.onnx,
+        samples=answers.samples,
+        samples_origin=answers.samples_origin,
+        probes=answers.probes,
+        left_out=answers.left_out,
+        recorded=answers.recorded,
+        preprocessing=exported.preprocessing,
+    )
+
+
+def written_answers(exported: Original, source: SourceModel, destination: Path) -> Answers:
+    """The same for anything that is served in the place of an original."""
     samples = exported.ask(exported.example)
     samples.save(destination / SAMPLES_FILE)
     probes: list[Probe] = []
@@ -77,19 +102,17 @@ def keep_answers(exported: Exported, source: SourceModel, destination: Path) -> 
     for number, (origin, answers) in enumerate(recorded):
         file = destination / f"recorded-{number}.npz"
         probes.append(Probe(samples=answers.save(file), origin=origin))
-    return Export(
-        onnx=exported.onnx,
+    return Answers(
         samples=destination / SAMPLES_FILE,
         samples_origin=exported.origin,
         probes=tuple(probes),
         left_out=tuple(left_out),
         recorded=" and ".join(origin for origin, _ in recorded),
-        preprocessing=exported.preprocessing,
     )
 
 
 def _answered(
-    exported: Exported, samples: Samples, source: SourceModel, left_out: list[str]
+    exported: Original, samples: Samples, source: SourceModel, left_out: list[str]
 ) -> Iterator[tuple[str, Samples]]:
     """Origin and samples of what the original answers; the rest goes into ``left_out``."""
     is_frame = hasattr(exported.example, "columns")
@@ -124,10 +147,10 @@ def _answered(
 
 
 def _recorded(
-    exported: Exported, like: Samples, source: SourceModel
+    exported: Original, like: Samples, source: SourceModel
 ) -> Iterator[tuple[str, Samples]]:
     """Origin and samples of each file of samples that the model carries."""
-    is_batching = exported.onnx.is_batching
+    is_batching = exported.served.is_batching
     affordable = min(recorded.MOST_ROWS, recorded.MOST_BYTES * like.rows // max(like.nbytes, 1))
     for found in recorded.recorded_samples(source, exported.example):
         rows = min(found.rows, max(affordable, 1)) if is_batching else found.rows
@@ -155,14 +178,14 @@ def _recorded(
         yield origin, _joined(exported, parts, found.file, source)
 
 
-def _stacked(exported: Exported, parts: list[Samples]) -> Samples:
+def _stacked(exported: Original, parts: list[Samples]) -> Samples:
     """One below the other; texts at the width of the longest."""
     if exported.preprocessing is None:
         return stacked(parts)
-    return token_axes(exported.preprocessing, exported.onnx).stacked(parts)
+    return token_axes(exported.preprocessing, exported.served).stacked(parts)
 
 
-def _joined(exported: Exported, parts: list[Samples], file: str, source: SourceModel) -> Samples:
+def _joined(exported: Original, parts: list[Samples], file: str, source: SourceModel) -> Samples:
     try:
         return _stacked(exported, parts)
     except ValueError as error:
@@ -173,10 +196,10 @@ def _joined(exported: Exported, parts: list[Samples], file: str, source: SourceM
         ) from error
 
 
-def _asked(exported: Exported, question: Question, like: Samples) -> _Answer:
+def _asked(exported: Original, question: Question, like: Samples) -> _Answer:
     """Ask about all rows; if they are refused, about halves of them, to find those that are not."""
     answer = _once(exported, question.values, like)
-    if answer.samples is not None or not exported.onnx.is_batching or question.group:
+    if answer.samples is not None or not exported.served.is_batching or question.group:
         return answer
     if _rows(question.values) == 1:
         return _Answer(samples=None, refused=1, reason=answer.reason)
@@ -197,7 +220,7 @@ def _asked(exported: Exported, question: Question, like: Samples) -> _Answer:
     return _Answer(samples=kept, refused=refused, reason=answer.reason)
 
 
-def _once(exported: Exported, values: Any, like: Samples) -> _Answer:
+def _once(exported: Original, values: Any, like: Samples) -> _Answer:
     try:
         samples = exported.ask(values)
     except ModelError as error:

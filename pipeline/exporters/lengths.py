@@ -9,7 +9,7 @@ from typing import Final
 from pipeline.artifacts import OnnxModel
 from pipeline.onnx_graph import load_graph
 from pipeline.samples import Array
-from pipeline.tensors import DYNAMIC
+from pipeline.tensors import DYNAMIC, ServedTensors
 
 WANTED_SIZES: Final = 3
 """So many other sizes are proof that a dimension is free ..."""
@@ -50,7 +50,7 @@ class FreeAxes:
         return " and ".join(places)
 
 
-def free_axes(onnx: OnnxModel, arrays: Mapping[str, Array]) -> tuple[FreeAxes, ...]:
+def free_axes(onnx: ServedTensors, arrays: Mapping[str, Array]) -> tuple[FreeAxes, ...]:
     """The free dimensions of these inputs; those that the graph calls alike together.
 
     Those of one number and size come once more all together, whatever they are called: a mask is as
@@ -66,7 +66,7 @@ def free_axes(onnx: OnnxModel, arrays: Mapping[str, Array]) -> tuple[FreeAxes, .
             size = arrays[spec.name].shape[axis]
             if declared != DYNAMIC or not size:
                 continue
-            symbol = symbols[spec.name, axis] or f"{spec.name} {axis}"
+            symbol = symbols.get((spec.name, axis)) or f"{spec.name} {axis}"
             of = alike.setdefault((symbol, size), {})
             of[spec.name] = (*of.get(spec.name, ()), axis)
             parallel.setdefault((axis, size), {})[spec.name] = (axis,)
@@ -76,7 +76,9 @@ def free_axes(onnx: OnnxModel, arrays: Mapping[str, Array]) -> tuple[FreeAxes, .
     return tuple(groups)
 
 
-def _symbols(onnx: OnnxModel) -> dict[tuple[str, int], str]:
+def _symbols(onnx: ServedTensors) -> dict[tuple[str, int], str]:
+    if not isinstance(onnx, OnnxModel):
+        return {}
     graph = load_graph(onnx.file).graph
     return {
         (value.name, axis): size.dim_param

@@ -14,13 +14,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipeline.artifacts import OnnxModel
-from pipeline.exporters import Exported
+from pipeline.exporters import Original
 from pipeline.exporters.lengths import WANTED_SIZES, free_axes
 from pipeline.exporters.texts import text_variations
 from pipeline.exporters.variations import resized, varied_array, varied_frame, with_missing
 from pipeline.samples import Array, Samples
-from pipeline.tensors import DataType, TensorSpec
+from pipeline.tensors import DataType, ServedTensors, TensorSpec
 from pipeline.token_axes import token_axes
 
 ROWS: Final = 128
@@ -57,7 +56,7 @@ class Question:
 
 
 def questions(
-    exported: Exported, answered: Samples, *, optional: frozenset[str]
+    exported: Original, answered: Samples, *, optional: frozenset[str]
 ) -> Iterator[Question]:
     """Everything to ask about, in the form of the example.
 
@@ -68,7 +67,7 @@ def questions(
     """
     if exported.preprocessing is not None:
         texts = list(next(iter(exported.example.values())).ravel())
-        tokens = token_axes(exported.preprocessing, exported.onnx).width(answered.outputs)
+        tokens = token_axes(exported.preprocessing, exported.served).width(answered.outputs)
         for inputs, origin in text_variations(
             exported.preprocessing,
             texts,
@@ -77,12 +76,12 @@ def questions(
             yield Question(values=inputs, origin=origin)
         return
     if hasattr(exported.example, "columns"):
-        yield from _about_frames(exported.example, exported.onnx, answered, optional)
+        yield from _about_frames(exported.example, exported.served, answered, optional)
         return
-    arrays = _arrays(exported.example, exported.onnx)
+    arrays = _arrays(exported.example, exported.served)
     if arrays is not None:
         is_single = not isinstance(exported.example, Mapping)
-        for question in _about_arrays(arrays, exported.onnx, answered):
+        for question in _about_arrays(arrays, exported.served, answered):
             values = next(iter(question.values.values())) if is_single else question.values
             yield Question(
                 values=values,
@@ -93,7 +92,7 @@ def questions(
 
 
 def _about_frames(
-    frame: Any, onnx: OnnxModel, answered: Samples, optional: frozenset[str]
+    frame: Any, onnx: ServedTensors, answered: Samples, optional: frozenset[str]
 ) -> Iterator[Question]:
     if not len(frame):
         return
@@ -128,7 +127,7 @@ def _about_frames(
 
 
 def _about_arrays(
-    arrays: Mapping[str, Array], onnx: OnnxModel, answered: Samples
+    arrays: Mapping[str, Array], onnx: ServedTensors, answered: Samples
 ) -> Iterator[Question]:
     specs = {spec.name: spec for spec in onnx.inputs}
     if not any(array.size for array in arrays.values()):
@@ -164,7 +163,7 @@ def _resized(array: Array, axes: tuple[int, ...], size: int) -> Array:
 def _varied(
     arrays: Mapping[str, Array],
     specs: Mapping[str, TensorSpec],
-    onnx: OnnxModel,
+    onnx: ServedTensors,
     rows: int,
     salt: str,
     *,
@@ -188,7 +187,7 @@ def _varied(
     return varied
 
 
-def _arrays(example: Any, onnx: OnnxModel) -> dict[str, Array] | None:
+def _arrays(example: Any, onnx: ServedTensors) -> dict[str, Array] | None:
     """The example by name of the input; None if it is of an unknown form."""
     if isinstance(example, np.ndarray) and len(onnx.inputs) == 1:
         example = {onnx.inputs[0].name: example}
@@ -229,7 +228,7 @@ def _where(*, outside: bool) -> str:
     )
 
 
-def _carried(onnx: OnnxModel) -> np.dtype[Any]:
+def _carried(onnx: ServedTensors) -> np.dtype[Any]:
     """FP64 only if the graph asks for it; whatever is narrower is a part of FP32."""
     is_wide = any(spec.data_type is DataType.FP64 for spec in onnx.inputs)
     return np.dtype(np.float64 if is_wide else np.float32)
