@@ -123,9 +123,7 @@ class OnnxModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """A step in front of the graph: from the texts that clients send to the tokens that it takes.
-
-    Step and graph are served as an ensemble, see :mod:`pipeline.text_steps`.
+    """A step in front of the graph: from texts to the tokens that it takes, served with it.
 
     Attributes:
         path: Folder with the data of the step, and nothing else.
@@ -217,6 +215,7 @@ class PublishPlan:
         deletes: Keys to remove first: left behind by a publication that never committed.
         commit: Whether ``config.pbtxt`` will be written; False if it already says so.
         signed: Whether a signature follows the manifest.
+        parts: What is published and committed together with it.
     """
 
     model: str
@@ -226,11 +225,13 @@ class PublishPlan:
     deletes: tuple[str, ...]
     commit: bool
     signed: bool = False
+    parts: tuple[PublishPlan, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether the store already is as wished."""
-        return not (self.uploads or self.deletes or self.commit)
+        mine = self.uploads or self.deletes or self.commit
+        return not mine and all(part.is_empty for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -251,7 +252,9 @@ def request_from_text(
 
 def print_plan(plan: PublishPlan) -> None:
     """Print a plan, one line for each object."""
-    if plan.is_empty:
+    for part in plan.parts:
+        print_plan(part)
+    if replace(plan, parts=()).is_empty:
         click.echo(f"{plan.model}/{plan.version} is published and committed: nothing to do")
         return
     for key in plan.deletes:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from pipeline.artifacts import (
     Export,
@@ -18,7 +19,6 @@ from pipeline.artifacts import (
     PublishPlan,
     Release,
     Report,
-    RepositoryEntry,
     SourceModel,
 )
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
@@ -26,14 +26,16 @@ from pipeline.checks.tolerances import NAMES as TOLERANCES
 from pipeline.checks.tolerances import Tolerances, chosen_tolerances
 from pipeline.flows.export_cache import open_cache
 from pipeline.flows.isolation import Mode
+from pipeline.flows.parts import refuse_other_parts
 from pipeline.flows.progress import Progress
 from pipeline.flows.publication import Candidate
-from pipeline.flows.publish import RepositoryState, plan_publication
+from pipeline.flows.publish import RepositoryState, plan_publication, read_state
 from pipeline.flows.refusal import refused
 from pipeline.flows.servers import Servers
+from pipeline.flows.text_entries import Made, text_entries
 from pipeline.flows.worker import Limits, check_in_child, choose_exporter, export_in_child
 from pipeline.manifest import Lineage
-from pipeline.model_config import ServingOptions
+from pipeline.model_config import ServingOptions, config_from_text
 from pipeline.samples import Samples, load_samples
 from pipeline.settings import Settings
 from pipeline.signing.choice import chosen_signer
@@ -45,11 +47,19 @@ GOLDEN_ROWS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
-    """A version that passed its checks and is ready to be published."""
+    """A version that passed its checks and is ready to be published.
+
+    Attributes:
+        candidate: What clients ask.
+        plan: What publishing it will do, with its parts.
+        report: How it was checked.
+        parts: What is served together with it, in the order in which requests pass through.
+    """
 
     candidate: Candidate
     plan: PublishPlan
     report: Report
+    parts: tuple[Candidate, ...] = ()
 
 
 @contextmanager
@@ -85,9 +95,7 @@ def prepare(
             prepared = _configure(
                 servers, version, state, settings, signer, export, report, work / "entry"
             )
-            files = prepared.candidate.release.manifest.files
-            signed = ", signed" if prepared.plan.signed else ""
-            describe(f"backend onnxruntime, {len(files)} files{signed}")
+            describe(_describe_entries(prepared))
         yield prepared
 
 
@@ -146,29 +154,52 @@ def _configure(
         flavor=export.onnx.flavor,
     )
     folder.mkdir()
-    entry = _entry(
-        export,
-        samples,
-        name=state.model,
-        lineage=lineage,
-        options=serving_options(settings),
-        folder=folder,
+    *parts, main = [
+        _Planned.of(servers, made, report, signer)
+        for made in _entries(
+            export,
+            samples,
+            name=state.model,
+            lineage=lineage,
+            options=serving_options(settings),
+            folder=folder,
+        )
+    ]
+    refuse_other_parts(servers, state, version, [part.candidate for part in parts])
+    return Prepared(
+        candidate=main.candidate,
+        plan=replace(main.plan, parts=tuple(part.plan for part in parts)),
+        report=report,
+        parts=tuple(part.candidate for part in parts),
     )
-    if signer is not None:
-        signer.sign(entry.folder, entry.manifest)
-    release = Release(
-        manifest=entry.manifest,
-        config=entry.config,
-        relative_tolerance=report.relative_tolerance,
-        absolute_tolerance=report.absolute_tolerance,
-    )
-    golden = samples.head(GOLDEN_ROWS) if export.onnx.is_batching else samples
-    plan = plan_publication(servers.repository, state, entry)
-    candidate = Candidate(release=release, golden=golden, entry=entry)
-    return Prepared(candidate=candidate, plan=plan, report=report)
 
 
-def _entry(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Planned:
+    """One entry as a candidate, and what publishing it will do."""
+
+    candidate: Candidate
+    plan: PublishPlan
+
+    @classmethod
+    def of(cls, servers: Servers, made: Made, report: Report, signer: Signer | None) -> Self:
+        entry = made.entry
+        if signer is not None:
+            signer.sign(entry.folder, entry.manifest)
+        release = Release(
+            manifest=entry.manifest,
+            config=entry.config,
+            relative_tolerance=report.relative_tolerance,
+            absolute_tolerance=report.absolute_tolerance,
+        )
+        state = read_state(servers.repository, entry.manifest.model)
+        return cls(
+            candidate=Candidate(release=release, golden=made.golden, entry=entry),
+            plan=plan_publication(servers.repository, state, entry),
+        )
+
+
+def _entries(
     export: Export,
     samples: Samples,
     *,
@@ -176,11 +207,37 @@ def _entry(
     lineage: Lineage,
     options: ServingOptions,
     folder: Path,
-) -> RepositoryEntry:
-    """The entry of an export: here its kind decides which backend serves it."""
-    return OnnxruntimeBackend().entry(
+) -> tuple[Made, ...]:
+    """The entries of an export: here its kind decides which backends serve it.
+
+    What clients ask comes last, its parts before it. The golden answers are one request.
+    """
+    is_batching = export.onnx.is_batching
+    golden = samples.head(min(GOLDEN_ROWS, options.max_batch_size)) if is_batching else samples
+    if export.preprocessing is not None:
+        return text_entries(
+            export,
+            export.preprocessing,
+            golden,
+            name=name,
+            lineage=lineage,
+            options=options,
+            folder=folder,
+        )
+    entry = OnnxruntimeBackend().entry(
         export.onnx, samples, name=name, lineage=lineage, options=options, folder=folder
     )
+    return (Made(entry=entry, golden=golden),)
+
+
+def _describe_entries(prepared: Prepared) -> str:
+    """Which backends serve it, and how much of it there is."""
+    candidates = (*prepared.parts, prepared.candidate)
+    configs = [config_from_text(one.release.config) for one in candidates]
+    files = sum(len(one.release.manifest.files) for one in candidates)
+    backends = ", ".join(config.backend or config.platform for config in configs)
+    signed = ", signed" if prepared.plan.signed else ""
+    return f"backend{'s' if prepared.parts else ''} {backends}, {files} files{signed}"
 
 
 def _told_tolerances(tolerances: Tolerances) -> str:

@@ -9,22 +9,26 @@ from pipeline.artifacts import (
     PromotionRequest,
     PromotionResult,
     PublishPlan,
-    Release,
     Report,
 )
 from pipeline.errors import RefusedError
-from pipeline.flows.journal import PROMOTE
+from pipeline.flows.parts import (
+    plan_of_recorded,
+    proof_of_all,
+    publish_with_parts,
+    recorded_parts,
+    refuse_other_parts,
+)
 from pipeline.flows.preparation import prepare
 from pipeline.flows.progress import Progress, Stopwatch, silent
-from pipeline.flows.publication import Candidate, publish_and_serve
+from pipeline.flows.publication import Candidate
 from pipeline.flows.publish import RepositoryState, read_state
 from pipeline.flows.record import record_promotion, record_refusal
 from pipeline.flows.release import refuse_other_model, refuse_unsigned, reusable_release
 from pipeline.flows.replicas import require_live
-from pipeline.flows.serve import Served, proof_of_served
+from pipeline.flows.serve import Served
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.model_config import check_name
-from pipeline.samples import Samples
 from pipeline.settings import Settings
 
 
@@ -57,12 +61,9 @@ def promote(
         report: Report | None = None
         served: Served | None = None
         if reusable is not None:
-            release, golden = reusable
+            *parts, candidate = reusable
             seconds = settings.confirm_seconds
-            served = proof_of_served(
-                servers, state, release, golden, seconds=seconds, progress=watch
-            )
-            candidate = Candidate(release=release, golden=golden, entry=None)
+            served = proof_of_all(servers, reusable, seconds=seconds, progress=watch)
         else:
             try:
                 prepared = stack.enter_context(prepare(servers, version, state, settings, watch))
@@ -70,9 +71,10 @@ def promote(
                 record_refusal(servers.registry, version, error)
                 raise
             candidate, report = prepared.candidate, prepared.report
+            parts = list(prepared.parts)
         if served is None:
-            served = publish_and_serve(
-                servers, candidate, state, action=PROMOTE, settings=settings, progress=watch
+            served = publish_with_parts(
+                servers, candidate, parts, state, settings=settings, progress=watch
             )
         result = PromotionResult(
             outcome="promoted" if served.is_new else "unchanged",
@@ -98,15 +100,8 @@ def plan_promotion(
     with open_servers(settings) as servers:
         version, state, reusable = _resolve(servers, request, name, settings, watch)
         if reusable is not None:
-            release, _golden = reusable
-            return PublishPlan(
-                model=name,
-                version=version.version,
-                previous=state.version,
-                uploads=(),
-                deletes=(),
-                commit=state.config != release.config,
-            )
+            *parts, candidate = reusable
+            return plan_of_recorded(servers, candidate, *parts)
         with prepare(servers, version, state, settings, watch) as prepared:
             return prepared.plan
 
@@ -117,14 +112,22 @@ def _resolve(
     name: str,
     settings: Settings,
     progress: Progress,
-) -> tuple[ModelVersion, RepositoryState, tuple[Release, Samples] | None]:
-    """The version that is wished, what the store holds, and the release if there is one already."""
+) -> tuple[ModelVersion, RepositoryState, tuple[Candidate, ...] | None]:
+    """The version that is wished, what the store holds, and its release if there is one already.
+
+    What clients ask comes last, the parts that are served with it before it.
+    """
     with progress("resolve") as describe:
         version = servers.registry.resolve(request)
         describe(f"{request} is version {version.version}")
     state = read_state(servers.repository, name)
     refuse_other_model(servers, state, version)
     reusable = reusable_release(servers, state, version.version)
-    if reusable is not None and settings.sign:
+    if reusable is None:
+        return version, state, None
+    if settings.sign:
         refuse_unsigned(state, version.version)
-    return version, state, reusable
+    release, golden = reusable
+    parts = recorded_parts(servers, release)
+    refuse_other_parts(servers, state, version, parts)
+    return version, state, (*parts, Candidate(release=release, golden=golden, entry=None))
