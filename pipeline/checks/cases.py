@@ -40,9 +40,10 @@ for name, found in zip(names, session.run(names, inputs)):
 class Cases:
     """Writes the first few cases into a folder."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """Keep nothing if there is no folder."""
+    def __init__(self, folder: Path | None, *, is_graph: bool = True) -> None:
+        """Keep nothing if there is no folder; a script beside them if a graph failed."""
         self._folder = folder
+        self._is_graph = is_graph
         self._kept = 0
 
     def keep(
@@ -54,7 +55,7 @@ class Cases:
         """Name of the file; empty if enough are kept."""
         if self._folder is None or self._kept >= MOST_CASES:
             return ""
-        if not self._kept:
+        if not self._kept and self._is_graph:
             (self._folder / SCRIPT).write_text(_TEXT, encoding="utf-8")
         self._kept += 1
         name = f"case-{self._kept}.npz"

@@ -20,12 +20,13 @@ from pipeline.checks.cases import Cases
 from pipeline.checks.error_samples import merged
 from pipeline.checks.neighbours import run_neighbours
 from pipeline.checks.parity import failed
-from pipeline.checks.runs import Inputs, Ran, Session, run_batches, run_whole
+from pipeline.checks.runs import Inputs, Ran, Session, run_batches, run_whole, subject_of
 from pipeline.checks.texts import TextModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.onnx_graph import OnnxSession
 from pipeline.reports import Comparison, ErrorSample, Question, Report
 from pipeline.samples import load_samples
+from pipeline.tensors import ServedTensors
 
 LARGEST_BATCH: Final = 64
 """Unless somebody says how large a batch the server forms."""
@@ -79,10 +80,25 @@ def check_onnx(
     tolerances = tolerances or Tolerances()
     kept = Cases(cases)
     ran = list(_run(onnx, preprocessing, inputs, tolerances, max_batch_size, kept))
+    return report_of(
+        onnx, inputs, ran, tolerances=tolerances, max_batch_size=max_batch_size, left_out=left_out
+    )
+
+
+def report_of(
+    served: ServedTensors,
+    inputs: Sequence[Inputs],
+    ran: Sequence[Ran],
+    *,
+    tolerances: Tolerances,
+    max_batch_size: int,
+    left_out: Iterable[str],
+) -> Report:
+    """What came of all runs, whatever was run."""
     told = list(left_out)
-    if onnx.is_batching and max_batch_size > 1 and not any(i.samples.rows > 1 for i in inputs):
+    if served.is_batching and max_batch_size > 1 and not any(i.samples.rows > 1 for i in inputs):
         told.append("one row only: nothing shows that rows do not depend on each other")
-    widest = [tolerances.of(spec.data_type.numpy) for spec in onnx.outputs]
+    widest = [tolerances.of(spec.data_type.numpy) for spec in served.outputs]
     comparisons = [one.compared.comparison for one in _forgiven(ran, tolerances)]
     return Report(
         comparisons=tuple(comparisons),
@@ -113,7 +129,6 @@ def _run(
     largest: int,
     cases: Cases,
 ) -> Iterable[Ran]:
-    nothing = np.zeros(0, int)
     try:
         if preprocessing is None:
             session: Session = OnnxSession(onnx.file, is_optimised=True)
@@ -121,26 +136,32 @@ def _run(
             text_model = TextModel(preprocessing, onnx)
     except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base
         told = failed("onnx", "", f"ONNX Runtime cannot load it: {error}")
-        yield Ran(compared=told, rows=nothing, size=0, inputs=inputs[0])
+        yield Ran(compared=told, rows=np.zeros(0, int), size=0, inputs=inputs[0])
         return
     for part in inputs:
-        rows = part.samples.rows
         size = largest
         if preprocessing is not None:
             session = text_model.session(part)
             size = text_model.largest_batch(part, largest)
-        if not rows or not part.samples.outputs:
-            told = failed("onnx", part.origin, "there is nothing to compare")
-            yield Ran(compared=told, rows=nothing, size=0, inputs=part)
-        elif not onnx.is_batching:
-            yield from run_whole(session, part, tolerances, cases)
-        else:
-            yield from _run_rows(session, part, size, tolerances, cases)
+        yield from run_part(session, onnx, part, size, tolerances, cases)
 
 
-def _run_rows(
-    session: Session, part: Inputs, largest: int, tolerances: Tolerances, cases: Cases
+def run_part(
+    session: Session,
+    served: ServedTensors,
+    part: Inputs,
+    largest: int,
+    tolerances: Tolerances,
+    cases: Cases,
 ) -> Iterable[Ran]:
+    """Everything that is run on some inputs."""
+    if not part.samples.rows or not part.samples.outputs:
+        told = failed(subject_of(session), part.origin, "there is nothing to compare")
+        yield Ran(compared=told, rows=np.zeros(0, int), size=0, inputs=part)
+        return
+    if not served.is_batching:
+        yield from run_whole(session, part, tolerances, cases)
+        return
     for size in batch_sizes(largest):
         together = batches(part.samples.rows, size, largest=largest)
         yield from run_batches(session, part, together, tolerances, cases)

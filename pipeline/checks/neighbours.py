@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.checks.batches import among_others
 from pipeline.checks.cases import Cases
 from pipeline.checks.parity import Compared, failed, said_of
-from pipeline.checks.runs import Inputs, Ran, Session, cannot_run, named
+from pipeline.checks.runs import Inputs, Ran, Session, cannot_run, named, subject_of
 from pipeline.checks.tolerances import Tolerance, Tolerances
 from pipeline.checks.values import comparable, differences, in_rows, worst_difference
 from pipeline.reports import Comparison, Question
@@ -22,7 +22,8 @@ def run_neighbours(
     Triton puts the rows of different clients into one batch. The tolerance is a tenth of the
     chosen one: kernels add up in another order in batches of another size, and do no more.
     """
-    subject = f"onnx, rows alone and among {min(inputs.samples.rows, largest) - 1} others"
+    others = min(inputs.samples.rows, largest) - 1
+    subject = f"{subject_of(session)}, rows alone and among {others} others"
     ran = []
     for row, batch in among_others(inputs.samples.rows, largest):
         place = int(np.flatnonzero(batch == row)[0])

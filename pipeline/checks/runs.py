@@ -17,8 +17,12 @@ _LONGEST: Final = 400
 """Letters of an error of ONNX Runtime that are told."""
 
 
+class SessionError(Exception):
+    """A run failed, and the message says itself what cannot be run."""
+
+
 class Session(Protocol):
-    """What computes the outputs of a graph."""
+    """What computes the outputs of a graph, or of what else is served."""
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs; raises whatever it likes."""
@@ -63,7 +67,7 @@ def run_batches(
 ) -> list[Ran]:
     """Run every batch and compare them together; the first that cannot be joined, alone."""
     size = len(parts[0])
-    subject = f"onnx, batch {size}"
+    subject = f"{subject_of(session)}, batch {size}"
     answers: list[dict[str, Array]] = []
     for rows in parts:
         part = inputs.samples.take(rows)
@@ -94,10 +98,12 @@ def run_whole(session: Session, inputs: Inputs, tolerances: Tolerances, cases: C
     try:
         found = session.run(samples.inputs)
     except Exception as error:  # noqa: BLE001  as above
-        compared = [failed("onnx", inputs.origin, cannot_run(error))]
+        compared = [failed(subject_of(session), inputs.origin, cannot_run(error))]
         found = {}
     else:
-        compared = compare_outputs("onnx", inputs.origin, samples.outputs, found, tolerances)
+        compared = compare_outputs(
+            subject_of(session), inputs.origin, samples.outputs, found, tolerances
+        )
     return [
         kept(Ran(compared=one, rows=rows, size=0, inputs=inputs), found, cases) for one in compared
     ]
@@ -127,6 +133,13 @@ def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in arrays.items()}
 
 
+def subject_of(session: Session) -> str:
+    """What a report calls it."""
+    return str(getattr(session, "subject", "onnx"))
+
+
 def cannot_run(error: Exception) -> str:
     """Its error on one line."""
+    if isinstance(error, SessionError):
+        return " ".join(str(error).split())[:_LONGEST]
     return f"ONNX Runtime cannot run it: {' '.join(str(error).split())[:_LONGEST]}"
