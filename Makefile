@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-unit test-integration radosgw prove lint format check bench flavors clean
+.PHONY: help install demo test test-unit test-integration test-keras radosgw prove lint format check bench flavors clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,10 @@ test-unit: $(INSTALLED)  ## Laws and examples without any server, on all process
 
 test-integration: $(INSTALLED)  ## The same against real servers, started once
 	$(BIN)/pytest tests/integration
+
+test-keras: $(INSTALLED)  ## Install Keras and TensorFlow (1.5 GB more), and run the tests that need them
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[keras]'
+	$(BIN)/pytest tests/unit/exporters/test_keras.py
 
 radosgw: $(INSTALLED)  ## Ceph's gateway, from Debian 13, below ~/.cache: some tests use it if it is there
 	$(BIN)/python -P -m pipeline.testing.radosgw

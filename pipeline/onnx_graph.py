@@ -81,7 +81,7 @@ def rename_tensors(model: ModelProto, inputs: Sequence[str], outputs: Sequence[s
     for name in sorted((used & set(wanted)) - set(current)):
         names[name] = _free_name(name, used | set(wanted))
         used.add(names[name])
-    _rename(graph, names)
+    rename_values(graph, names)
 
 
 def strip_notes(model: ModelProto) -> None:
@@ -91,7 +91,7 @@ def strip_notes(model: ModelProto) -> None:
     """
     items: list[Any] = [model, *model.functions]
     items += [node for function in model.functions for node in function.node]
-    for scope in _graphs(model.graph):
+    for scope in all_graphs(model.graph):
         values = (*scope.input, *scope.output, *scope.value_info, *scope.initializer)
         items += [scope, *scope.node, *values]
     for item in items:
@@ -233,16 +233,17 @@ def _separate_outputs(graph: GraphProto) -> None:
         used.add(value.name)
 
 
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+def all_graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """The graph, and those inside of its nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from _graphs(inner)
+                yield from all_graphs(inner)
 
 
 def _names(graph: GraphProto) -> Iterator[str]:
-    for scope in _graphs(graph):
+    for scope in all_graphs(graph):
         yield from (value.name for value in (*scope.input, *scope.output, *scope.value_info))
         yield from (tensor.name for tensor in scope.initializer)
         yield from (tensor.values.name for tensor in scope.sparse_initializer)
@@ -250,8 +251,9 @@ def _names(graph: GraphProto) -> Iterator[str]:
             yield from (*node.input, *node.output)
 
 
-def _rename(graph: GraphProto, names: Mapping[str, str]) -> None:
-    for scope in _graphs(graph):
+def rename_values(graph: GraphProto, names: Mapping[str, str]) -> None:
+    """Give tensors other names, wherever they are defined and used."""
+    for scope in all_graphs(graph):
         for value in (*scope.input, *scope.output, *scope.value_info):
             value.name = names.get(value.name, value.name)
         for tensor in scope.initializer:
