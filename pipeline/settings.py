@@ -101,6 +101,19 @@ class Settings(BaseSettings):
     """Whether a model's code is kept from the network, the files and the processes of this user: as
     far as the kernel allows it, or not without it, or not at all."""
 
+    pyfunc: Literal["off", "tagged", "on"] = "off"
+    """Whether Triton may run the own Python code of models that no exporter can convert: never, or
+    of versions with the tag ``tritonpipe.pyfunc=allow``, or of all; see ``docs/pyfunc.md``."""
+
+    pyfunc_load_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """How long unpacking and loading such a model may take in the server."""
+
+    pyfunc_request_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """How long such a model may take for an answer."""
+
+    pyfunc_bytes: Annotated[int, Field(ge=0)] = 4 * 2**30
+    """What the packages of such a model may take, unpacked."""
+
     sign: bool = False
     """Whether what is published is signed."""
 

@@ -50,13 +50,14 @@ _HINT: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Packed:
-    """A packed model beside its original, in the form of :class:`pipeline.exporters.Exported`."""
+    """A packed model beside its :class:`pipeline.exporters.Original`; notes are for the report."""
 
-    packed: PackedModel
+    served: PackedModel
     example: Any
     origin: str
     ask: Callable[[Any], Samples]
     notes: tuple[str, ...]
+    preprocessing: None = None
 
 
 def pack(
@@ -128,7 +129,7 @@ def pack(
         return Samples(inputs=inputs.sent(values), outputs=original.predict(values, outputs))
 
     return Packed(
-        packed=packed,
+        served=packed,
         example=inputs.example,
         origin=inputs.origin,
         ask=ask,

@@ -35,11 +35,14 @@ from typing import Final
 from pipeline.errors import DependencyError, ModelError
 from pipeline.flows.installation import compile_packages, install_wheels, normalize_records
 from pipeline.flows.requirements import Requirements
+from pipeline.packed_models import PythonPackages
+from pipeline.tar_archives import write_tar
 
 MOST_BYTES: Final = 4 * 2**30
 """Of one environment; PyTorch with CUDA's libraries is about 5 GiB, without them under 1 GiB."""
 
 _SECONDS: Final = 900.0
+_ARCHIVE: Final = "packages.tar.gz"
 _COMPLETE: Final = "complete.json"
 _FORM: Final = 1
 """Counts the ways in which environments were ever laid out."""
@@ -72,6 +75,23 @@ class Environment:
     def site_packages(self) -> Path:
         """Its installed packages, with their compiled files."""
         return self.root / "lib" / f"python{self.python_version}" / "site-packages"
+
+
+def packed_packages(environment: Environment) -> PythonPackages:
+    """The packages of an environment as an archive, packed now if it was not yet."""
+    archive = environment.root / _ARCHIVE
+    with _locked(environment.root.with_suffix(".lock")):
+        if not archive.exists():
+            staging = archive.with_suffix(".partial")
+            with staging.open("wb") as file:
+                write_tar(environment.site_packages, file, is_compressed=True)
+            staging.rename(archive)
+    return PythonPackages(
+        folder=environment.site_packages,
+        archive=archive,
+        python_version=environment.python_version,
+        installed=environment.packages,
+    )
 
 
 def environments_folder() -> Path:

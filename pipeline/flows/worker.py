@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pipeline import errors
 from pipeline.artifacts import Export, Report, SourceModel
@@ -42,7 +42,7 @@ from pipeline.flows.worker_main import (
 from pipeline.plugins import kinds
 from pipeline.serialization import from_json, to_json
 
-__all__ = ["Limits", "check_in_child", "choose_exporter", "export_in_child"]
+__all__ = ["Limits", "check_in_child", "choose_exporter", "export_in_child", "run_in_child"]
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def export_in_child(
     job = ExportJob(
         source=source, exporter=choose_exporter(source), destination=destination.resolve()
     )
-    outcome = _run(f"exporting {source.version}", limits, export=job)
+    outcome = run_in_child(f"exporting {source.version}", limits, export=job)
     export = outcome.export
     if export is None or not all(
         path.resolve().is_relative_to(job.destination) for path in export.files
@@ -149,19 +149,14 @@ def check_in_child(
         cases=cases.resolve(),
     )
     subject = f"checking the ONNX model in {export.onnx.path}"
-    report = _run(subject, limits, check=job).report
+    report = run_in_child(subject, limits, check=job).report
     if report is None:
         raise ModelError(f"{subject} gave no report")
     return report
 
 
-def _run(
-    subject: str,
-    limits: Limits | None,
-    *,
-    export: ExportJob | None = None,
-    check: CheckJob | None = None,
-) -> Outcome:
+def run_in_child(subject: str, limits: Limits | None, **work: Any) -> Outcome:
+    """Do one of the kinds of work of a :class:`Job` in a child; raises what the child raised."""
     with tempfile.TemporaryDirectory(prefix="tritonpipe-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         job = Job(
@@ -169,8 +164,7 @@ def _run(
             result=folder / "result.json",
             parent=os.getpid(),
             limits=limits or Limits(),
-            export=export,
-            check=check,
+            **work,
         )
         log = folder / "output.log"
         status = _child(job, folder, log)

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pipeline.flows.failures import Failure, failure_of
 from pipeline.flows.isolation import Entered, Level, enter
 from pipeline.flows.limits import Limits, impose
 from pipeline.flows.pins import described, differences
+from pipeline.packed_models import PackedExport, PythonPackages
 from pipeline.plugins import load_kind
 from pipeline.serialization import from_json, to_json
 
@@ -52,8 +54,39 @@ class CheckJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackJob:
+    """Pack a model with its packages into an empty folder.
+
+    Attributes:
+        source: The fetched model.
+        packages: Its packages.
+        destination: The folder.
+        flavor: What the lineage calls it.
+        load_seconds: How long a server may load it.
+        request_seconds: How long it may take for an answer.
+    """
+
+    source: SourceModel
+    packages: PythonPackages
+    destination: Path
+    flavor: str
+    load_seconds: float
+    request_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedCheckJob:
+    """Run a packed model and compare with the predictions; like a :class:`CheckJob`."""
+
+    export: PackedExport
+    tolerances: Tolerances
+    max_batch_size: int
+    cases: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What the parent writes: one of the two jobs, and what it may use.
+    """What the parent writes: one of the jobs, and what it may use.
 
     Attributes:
         subject: What is being done to which model, the beginning of a sentence.
@@ -67,12 +100,15 @@ class Job:
     limits: Limits
     export: ExportJob | None = None
     check: CheckJob | None = None
+    pack: PackJob | None = None
+    packed_check: PackedCheckJob | None = None
 
     @property
     def writes(self) -> tuple[Path, ...]:
         """The folders that the parent takes over afterwards."""
-        exported = () if self.export is None else (self.export.destination,)
-        return exported if self.check is None else (*exported, self.check.cases)
+        makes = (job.destination for job in (self.export, self.pack) if job is not None)
+        checks = (job.cases for job in (self.check, self.packed_check) if job is not None)
+        return (*makes, *checks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +116,7 @@ class Outcome:
     """What the child writes: one of the results, or how it failed, and what is worth knowing."""
 
     export: Export | None = None
+    packed: PackedExport | None = None
     report: Report | None = None
     failure: Failure | None = None
     notes: tuple[str, ...] = ()
@@ -129,6 +166,19 @@ def _do(job: Job) -> Outcome:
         from pipeline.exporters.answers import keep_answers
 
         return Outcome(export=keep_answers(exported, job.export.source, job.export.destination))
+    if job.pack is not None:
+        return Outcome(packed=_packed(job.pack))
+    if job.packed_check is not None:
+        from pipeline.checks.packed import check_packed
+
+        asked = job.packed_check
+        report = check_packed(
+            asked.export,
+            tolerances=asked.tolerances,
+            max_batch_size=asked.max_batch_size,
+            cases=asked.cases,
+        )
+        return Outcome(report=report)
     if job.check is None:
         raise ValueError("the job asks for nothing")
     from pipeline.checks.gate import check_export
@@ -140,6 +190,31 @@ def _do(job: Job) -> Outcome:
         cases=job.check.cases,
     )
     return Outcome(report=report)
+
+
+def _packed(job: PackJob) -> PackedExport:
+    from pipeline.exporters.answers import written_answers
+    from pipeline.exporters.python_function import pack
+
+    with ExitStack() as stack:
+        made = pack(
+            job.source,
+            job.packages,
+            job.destination,
+            flavor=job.flavor,
+            load_seconds=job.load_seconds,
+            request_seconds=job.request_seconds,
+            stack=stack,
+        )
+        answers = written_answers(made, job.source, job.destination)
+    return PackedExport(
+        packed=made.served,
+        samples=answers.samples,
+        samples_origin=answers.samples_origin,
+        probes=answers.probes,
+        left_out=(*made.notes, *answers.left_out),
+        recorded=answers.recorded,
+    )
 
 
 def _files(value: Any) -> Iterator[Path]:
