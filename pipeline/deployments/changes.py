@@ -1,0 +1,197 @@
+"""Creates, updates and deletes deployments by promoting, publishing and retiring models.
+
+Guarantees: those of a promotion: until a version has proven itself on every server, a failure
+leaves or restores what was served before; a call that was killed is finished by the same call.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
+from pipeline.deployments.deployed import TRITON, Deployment, deployment_of, was_deployed
+from pipeline.deployments.kept import refuse_other_options
+from pipeline.deployments.options import Options
+from pipeline.errors import ConflictError, RequestError
+from pipeline.flows.progress import Progress, silent
+from pipeline.flows.promote import promote
+from pipeline.flows.retire import retire
+from pipeline.flows.worker import choose_exporter
+from pipeline.model_config import check_name
+from pipeline.registries.mlflow_uris import MlflowModels, model_uri_from_text
+from pipeline.settings import Settings
+
+_FLAVOR_HINT = "leave --flavor out, or name that one"
+
+
+class ExistsError(ConflictError):
+    """A deployment of this name is there already."""
+
+
+class MissingError(RequestError):
+    """There is no deployment of this name."""
+
+
+def create(name: str, model_uri: str, flavor: str | None, options: Options) -> dict[str, str]:
+    """Deploy a registered version under a name that is free.
+
+    Raises:
+        ExistsError: It is not.
+        TritonpipeError: As of a promotion, or of the publication of an entry.
+    """
+    check_name(name)
+    found = deployment_of(name, options.settings)
+    if found is not None and found.is_proven:
+        raise ExistsError(
+            f"the deployment {name!r} exists already: it serves {found.model_uri}",
+            hint=f"mlflow deployments update -t tritonpipe --name {name} -m {model_uri}",
+        )
+    return deploy(name, model_uri, flavor, options)
+
+
+def update(
+    name: str, model_uri: str | None, flavor: str | None, options: Options
+) -> dict[str, str]:
+    """Let a deployment serve another version of its registered model.
+
+    Without a URI, the version that it serves: that is only confirmed, since what a published
+    version is served with never changes.
+
+    Raises:
+        MissingError: There is no such deployment.
+        RequestError: A flavor without a model URI.
+        TritonpipeError: As of a promotion, or of the publication of an entry.
+    """
+    found = existing(name, options.settings)
+    if model_uri is None and flavor is not None:
+        raise RequestError("a flavor needs a model URI", hint="name the version, too: -m URI")
+    return deploy(name, model_uri or found.model_uri, flavor, options, replaced=found)
+
+
+def delete(name: str, settings: Settings) -> None:
+    """Take a deployment away; what is away already is no error, what never was is one.
+
+    Raises:
+        MissingError: Nothing was ever deployed under this name.
+        ConflictError: A published ensemble needs it, or it does not come from the registry.
+    """
+    check_name(name)
+    if deployment_of(name, settings) is None and not was_deployed(name, settings):
+        raise _missing(name)
+    _refuse_by_hand(name, settings)
+    try:
+        retire(name, settings, reason="deployment deleted")
+    except RequestError:
+        return  # nothing is left of it
+
+
+def existing(name: str, settings: Settings) -> Deployment:
+    """The deployment of this name.
+
+    Raises:
+        MissingError: There is none.
+    """
+    found = deployment_of(name, settings)
+    if found is None:
+        raise _missing(name)
+    return found
+
+
+def deploy(
+    name: str,
+    model_uri: str,
+    flavor: str | None,
+    options: Options,
+    *,
+    replaced: Deployment | None = None,
+    progress: Progress = silent,
+) -> dict[str, str]:
+    """Promote the version that a URI stands for, or publish it if it is a ready entry."""
+    settings = options.settings
+    models = MlflowModels(settings.required("tracking_uri"))
+    version = models.version_of(model_uri_from_text(model_uri), preferred=name)
+    used = _chosen_flavor(flavor, version, models.describe(version).flavors)
+    if replaced is not None:
+        _refuse_other_kind(replaced, version, used)
+    if used == TRITON:
+        from pipeline.deployments.ready_entries import publish_entry
+
+        publish_entry(models, version, name, options, progress=progress)
+    else:
+        _refuse_golden(options)
+        refuse_other_options(name, version.version, options)
+        request = PromotionRequest(model=version.name, version=version.version, triton_name=name)
+        promote(request, settings, progress=progress)
+    return {
+        "name": name,
+        "flavor": used,
+        "version": str(version.version),
+        "mlflow_model_uri": f"models:/{version}",
+    }
+
+
+def _chosen_flavor(wanted: str | None, version: ModelVersion, flavors: tuple[str, ...]) -> str:
+    if TRITON in flavors or (wanted == TRITON and not flavors):
+        used = TRITON
+    elif not flavors:
+        raise RequestError(
+            f"{version} has no MLmodel file, so its flavor is not known",
+            hint="log it with mlflow.<flavor>.log_model; a ready entry of a Triton model "
+            f"repository: --flavor {TRITON}",
+        )
+    elif wanted is not None and wanted not in flavors:
+        raise RequestError(
+            f"{version} was not logged with the flavor {wanted!r}, but with {', '.join(flavors)}",
+            hint="leave --flavor out, or name one of these",
+        )
+    else:
+        used = choose_exporter(
+            SourceModel(version=version, path=Path(), flavors=flavors, digest="")
+        )
+    if wanted not in (None, used):
+        raise RequestError(
+            f"{version} is served from its flavor {used!r}, not from {wanted!r}", hint=_FLAVOR_HINT
+        )
+    return used
+
+
+def _refuse_other_kind(replaced: Deployment, version: ModelVersion, flavor: str) -> None:
+    """A deployment stays with its registered model: another one counts its versions anew."""
+    before = replaced.model_uri.removeprefix("models:/").rpartition("/")[0]
+    was_entry, is_entry = replaced.flavor == TRITON, flavor == TRITON
+    if before == version.name and was_entry == is_entry:
+        return
+    what = f"the registered model {version.name!r}" if before != version.name else f"a {flavor}"
+    raise ConflictError(
+        f"the deployment {replaced.name!r} serves {replaced.model_uri} ({replaced.flavor}); "
+        f"it cannot be updated to {what}",
+        hint=f"create a deployment of another name, or delete {replaced.name} first",
+    )
+
+
+def _refuse_golden(options: Options) -> None:
+    if options.golden is not None:
+        raise RequestError(
+            "the option 'golden' is for ready entries; a model that is exported is compared with "
+            "its own predictions",
+            hint="leave it out",
+        )
+
+
+def _refuse_by_hand(name: str, settings: Settings) -> None:
+    from pipeline.flows.publish import read_state
+    from pipeline.flows.repository import open_repository
+
+    with open_repository(settings) as repository:
+        is_served = read_state(repository.store, name).config is not None
+    if is_served and deployment_of(name, settings) is None:
+        raise ConflictError(
+            f"{name!r} was not deployed from the registry, so it is no deployment",
+            hint=f"look at it with: tritonpipe history {name}",
+        )
+
+
+def _missing(name: str) -> MissingError:
+    return MissingError(
+        f"there is no deployment {name!r}", hint="see what there is: mlflow deployments list"
+    )
