@@ -133,12 +133,12 @@ def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
         headers = ["model", f"wished ({report.alias})", "published", "served", "release", "state"]
         rows = [
             [
-                m.model,
+                f"  {m.model}" if m.part_of else m.model,
                 _or_dash(m.wished),
                 _or_dash(m.published),
                 _or_dash(m.served),
                 m.digest[:19],
-                m.state,
+                f"{m.state}, part of {m.part_of}" if m.part_of else m.state,
             ]
             for m in report.models
         ]

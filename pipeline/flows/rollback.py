@@ -99,6 +99,10 @@ def rollback(
             proofs = release_together(
                 servers, together, action=ROLLBACK, settings=settings, progress=watch
             ).confirmations
+            for candidate in together:
+                if not steps_of(candidate.release.config):
+                    continue  # a part is not what the registry knows as served
+                _record(servers, candidate.release, watch)
             return RollbackResult(plan=plan, confirmation=proofs[model], seconds=watch.seconds)
         _wish, expected, _answers = _plan(servers, model, to)
         names = {model, ENSEMBLES} if steps_of(expected.config) else {model}
@@ -116,21 +120,24 @@ def rollback(
                 seconds=settings.confirm_seconds,
                 progress=watch,
             )
-        lineage = release.manifest.lineage
-        if lineage.is_by_hand:
-            return RollbackResult(
-                plan=plan, confirmation=served.confirmation, seconds=watch.seconds
-            )
-        with watch("record") as describe:
-            version = ModelVersion(
-                name=lineage.registered_model,
-                version=lineage.registered_version,
-                run_id=None,
-                source=lineage.source,
-                tags={},
-            )
-            describe(record_rollback(servers.registry, version, plan.model))
+        _record(servers, release, watch)
         return RollbackResult(plan=plan, confirmation=served.confirmation, seconds=watch.seconds)
+
+
+def _record(servers: Servers, release: Release, progress: Progress) -> None:
+    """Say in the registry what is served again; it does not know what was published by hand."""
+    manifest, lineage = release.manifest, release.manifest.lineage
+    if lineage.is_by_hand:
+        return
+    with progress("record") as describe:
+        version = ModelVersion(
+            name=lineage.registered_model,
+            version=lineage.registered_version,
+            run_id=None,
+            source=lineage.source,
+            tags={},
+        )
+        describe(record_rollback(servers.registry, version, manifest.model))
 
 
 def _plan_together(

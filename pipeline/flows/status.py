@@ -7,6 +7,7 @@ from typing import Final
 
 from pipeline.errors import RequestError, TritonpipeError
 from pipeline.flows.journal import CONFIRMED, FAILED, ROLLBACK, JournalEntry, attempts
+from pipeline.flows.parts import owner_of
 from pipeline.flows.publish import damage, read_state
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.manifest import Manifest
@@ -30,6 +31,7 @@ class ModelStatus:
         served: Version that Triton answers with, the first one of several; None if with none.
         digest: Digest of the published release; empty if there is none.
         state: ``ok``, or in words what differs.
+        part_of: The name that clients ask, of which this is a part; empty for most models.
     """
 
     model: str
@@ -39,6 +41,7 @@ class ModelStatus:
     served: int | None
     digest: str
     state: str
+    part_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +235,7 @@ def _published_status(sources: _Sources, model: str, problems: list[str]) -> Mod
         state=unreadable
         or _disagreement(serving)
         or _state(sources, wished, published, served, events, by_hand=not registered),
+        part_of=owner_of(model, next((e.together for e in reversed(events) if e.together), ())),
     )
 
 

@@ -75,7 +75,12 @@ class TritonPythonModel:
             self._refuse(f"its folder has no {path.name}, so its files cannot be verified")
         except tritonpipe_manifest.InvalidManifestError as error:
             self._refuse(f"{path.name}: {error}")
-        problems = tritonpipe_manifest.differences(folder, published)
+        # Python keeps what it compiles beside what it read, which is these very files.
+        problems = [
+            problem
+            for problem in tritonpipe_manifest.differences(folder, published)
+            if not problem.startswith("__pycache__/")
+        ]
         if problems:
             self._refuse("; ".join(f"{path.name} does not match: {each}" for each in problems))
 
