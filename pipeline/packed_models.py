@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import Probe
+from pipeline.artifacts import Export, OnnxModel, Probe
 from pipeline.tensors import TensorSpec
 
 
@@ -81,3 +81,8 @@ class PackedExport:
     def files(self) -> tuple[Path, ...]:
         """Everything that was written."""
         return (self.packed.path, self.samples, *(probe.samples for probe in self.probes))
+
+
+def served_of(export: Export | PackedExport) -> OnnxModel | PackedModel:
+    """What answers, whichever of the two it is."""
+    return export.packed if isinstance(export, PackedExport) else export.onnx

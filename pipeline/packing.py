@@ -22,7 +22,7 @@ from pipeline.samples import Array
 from pipeline.tar_archives import write_tar
 
 PYTHON_FILE: Final = "model.py"
-_ENTRY_POINT: Final = "triton_model.py"
+_ENTRY_POINT: Final = "python_backend/model.py"
 _LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)
 _PIECE: Final = 2**20
 
@@ -65,7 +65,7 @@ def digest_of_file(file: Path) -> str:
 
 def _code(own: Path) -> Iterator[Path]:
     """The runner, and what it has in common with the rest of us."""
-    yield from sorted(path for path in own.glob("*.py") if path.name != _ENTRY_POINT)
+    yield from sorted(own.glob("*.py"))
     for module in (manifest.__file__, request_groups.__file__):
         yield Path(module)
 

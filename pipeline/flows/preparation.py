@@ -19,23 +19,23 @@ from pipeline.artifacts import (
     PublishPlan,
     Release,
     Report,
-    SourceModel,
 )
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
+from pipeline.backends.packed import PackedBackend
 from pipeline.checks.tolerances import NAMES as TOLERANCES
 from pipeline.checks.tolerances import Tolerances, chosen_tolerances
-from pipeline.flows.export_cache import open_cache
+from pipeline.flows.exports import checked, made_export
 from pipeline.flows.isolation import Mode
 from pipeline.flows.parts import refuse_other_parts
 from pipeline.flows.progress import Progress
 from pipeline.flows.publication import Candidate
 from pipeline.flows.publish import RepositoryState, plan_publication, read_state
-from pipeline.flows.refusal import refused
 from pipeline.flows.servers import Servers
 from pipeline.flows.text_entries import Made, text_entries
-from pipeline.flows.worker import Limits, check_in_child, choose_exporter, export_in_child
+from pipeline.flows.worker import Limits
 from pipeline.manifest import Lineage
 from pipeline.model_config import ServingOptions, config_from_text
+from pipeline.packed_models import PackedExport, served_of
 from pipeline.samples import Samples, load_samples
 from pipeline.settings import Settings
 from pipeline.signing.choice import chosen_signer
@@ -79,12 +79,17 @@ def prepare(
             source = servers.registry.fetch(version, work / "source")
             describe(f"{source.digest[:19]}, flavors {', '.join(source.flavors)}")
         limits = Limits(seconds=settings.export_seconds, isolation=Mode(settings.isolation))
-        (work / "export").mkdir()
-        with progress("export") as describe:
-            export, was_there = _export(source, work / "export", limits, settings)
-            describe(_describe_export(export) + (", made before" if was_there else ""))
+        export = made_export(source, work, limits, settings, progress)
         with progress("check") as describe:
-            report = _check(export, version, tolerances, settings, limits, work / "cases")
+            report = checked(
+                export,
+                work / "cases",
+                version=version,
+                tolerances=tolerances,
+                max_batch_size=serving_options(settings).max_batch_size,
+                limits=limits,
+                settings=settings,
+            )
             describe(
                 f"{len(report.comparisons)} comparisons agree, "
                 f"largest difference {report.max_absolute_error:.1e}, on {report.samples_origin}"
@@ -99,48 +104,13 @@ def prepare(
         yield prepared
 
 
-def _export(
-    source: SourceModel, folder: Path, limits: Limits, settings: Settings
-) -> tuple[Export, bool]:
-    """The export, and whether it was made before."""
-
-    def make() -> Export:
-        return export_in_child(source, folder, limits=limits)
-
-    cache = open_cache(settings)
-    if cache is None:
-        return make(), False
-    return cache.export(source, choose_exporter(source), folder, make)
-
-
-def _check(
-    export: Export,
-    version: ModelVersion,
-    tolerances: Tolerances,
-    settings: Settings,
-    limits: Limits,
-    cases: Path,
-) -> Report:
-    cases.mkdir()
-    report = check_in_child(
-        export,
-        cases=cases,
-        tolerances=tolerances,
-        max_batch_size=serving_options(settings).max_batch_size,
-        limits=limits,
-    )
-    if not report.ok:
-        raise refused(report, export, cases, version=version, folder=settings.refusals)
-    return report
-
-
 def _configure(
     servers: Servers,
     version: ModelVersion,
     state: RepositoryState,
     settings: Settings,
     signer: Signer | None,
-    export: Export,
+    export: Export | PackedExport,
     report: Report,
     folder: Path,
 ) -> Prepared:
@@ -150,8 +120,8 @@ def _configure(
         registered_version=version.version,
         run_id=version.run_id,
         source=version.source,
-        source_digest=export.onnx.source_digest,
-        flavor=export.onnx.flavor,
+        source_digest=served_of(export).source_digest,
+        flavor=served_of(export).flavor,
     )
     folder.mkdir()
     *parts, main = [
@@ -200,7 +170,7 @@ class _Planned:
 
 
 def _entries(
-    export: Export,
+    export: Export | PackedExport,
     samples: Samples,
     *,
     name: str,
@@ -212,8 +182,13 @@ def _entries(
 
     What clients ask comes last, its parts before it. The golden answers are one request.
     """
-    is_batching = export.onnx.is_batching
+    is_batching = served_of(export).is_batching
     golden = samples.head(min(GOLDEN_ROWS, options.max_batch_size)) if is_batching else samples
+    if isinstance(export, PackedExport):
+        entry = PackedBackend().entry(
+            export.packed, name=name, lineage=lineage, options=options, folder=folder
+        )
+        return (Made(entry=entry, golden=golden),)
     if export.preprocessing is not None:
         return text_entries(
             export,
@@ -259,9 +234,3 @@ def serving_options(settings: Settings) -> ServingOptions:
         instances=settings.instances,
         device=settings.device,
     )
-
-
-def _describe_export(export: Export) -> str:
-    inputs = ", ".join(str(spec) for spec in export.onnx.inputs[:4])
-    more = len(export.onnx.inputs) - 4
-    return f"opset {export.onnx.opset}, {inputs}" + (f" and {more} more" if more > 0 else "")

@@ -17,6 +17,7 @@ from typing import Final
 
 from pipeline.artifacts import Export, ModelVersion
 from pipeline.errors import RefusedError, SettingsError
+from pipeline.packed_models import PackedExport
 from pipeline.reports import Question, Report
 
 _SHOWN: Final = 3
@@ -29,7 +30,12 @@ _HINT: Final = (
 
 
 def refused(
-    report: Report, export: Export, cases: Path, *, version: ModelVersion, folder: str
+    report: Report,
+    export: Export | PackedExport,
+    cases: Path,
+    *,
+    version: ModelVersion,
+    folder: str,
 ) -> RefusedError:
     """Keep the graph with the inputs on which it failed, and say what is wrong.
 
@@ -50,6 +56,8 @@ def refused(
     if not any(cases.iterdir()):
         return RefusedError(message, hint=_HINT, report=report)
     kept = _kept(export, cases, _own_folder(folder) / _name(version))
+    if isinstance(export, PackedExport):
+        return RefusedError(f"{message}. The inputs are kept in {kept}", hint=_HINT, report=report)
     return RefusedError(
         f"{message}. The inputs and the graph are kept in {kept}; to see it fail: "
         f"python {kept / 'reproduce.py'}",
@@ -96,10 +104,11 @@ def _default_name() -> str:
         return f"tritonpipe-refused-{os.getuid()}"
 
 
-def _kept(export: Export, cases: Path, place: Path) -> Path:
+def _kept(export: Export | PackedExport, cases: Path, place: Path) -> Path:
     """Both in one folder under its final name, which is never half filled."""
     staging = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    shutil.move(export.onnx.path, staging / "onnx")
+    if not isinstance(export, PackedExport):
+        shutil.move(export.onnx.path, staging / "onnx")
     for file in cases.iterdir():
         shutil.move(file, staging / file.name)
     if place.exists():

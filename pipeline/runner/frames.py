@@ -105,7 +105,7 @@ def _content(name: str, array: Array) -> tuple[str, bytes | memoryview]:
         parts = []
         for item in array.ravel().tolist():
             if isinstance(item, str):
-                encoded = item.encode()
+                encoded = _utf8(name, item)
             elif isinstance(item, bytes):
                 encoded = item
             else:
@@ -116,6 +116,13 @@ def _content(name: str, array: Array) -> tuple[str, bytes | memoryview]:
         raise FrameError(f"{name!r} is of type {array.dtype}, which no tensor has")
     little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
     return array.dtype.name, little.data.cast("B") if little.size else b""
+
+
+def _utf8(name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise FrameError(f"{name!r} holds what is no UTF-8 text: {error.reason}") from error
 
 
 def _array(name: str, kind: str, shape: tuple[int, ...], content: bytearray) -> Array:

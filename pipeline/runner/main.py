@@ -65,32 +65,30 @@ def _serve(model: str, requests: int, answers: int) -> None:
             place += got
         return content
 
-    def write(frame: frames.Frame) -> None:
-        for piece in frames.frame_bytes(frame):
+    def write(pieces: list[bytes | memoryview]) -> None:
+        for piece in pieces:
             view = memoryview(piece)
             while view:
                 view = view[os.write(answers, view) :]
 
+    def said(kind: str, **fields: str) -> list[bytes | memoryview]:
+        return frames.frame_bytes(frames.Frame(kind=kind, fields=fields))
+
     try:
         predict = _loaded(model)
     except BaseException as error:  # noqa: BLE001  whatever the author's code raises
-        write(frames.Frame(kind="failed", fields={"reason": _described(error)}))
+        write(said("failed", reason=_described(error)))
         return
-    write(frames.Frame(kind="ready", fields={"python": sys.version.split()[0]}))
+    write(said("ready", python=sys.version.split()[0]))
     while True:
         try:
             asked = frames.read_frame(read)
         except EOFError:
             return
-        except frames.FrameError as error:
-            # The frame was read whole or not at all; not at all ends the next reading.
-            write(frames.Frame(kind="refused", fields={"reason": str(error)}))
-            continue
         try:
-            answer = frames.Frame(kind="answer", arrays=predict(asked))
-            frames.frame_bytes(answer)
+            answer = frames.frame_bytes(frames.Frame(kind="answer", arrays=predict(asked)))
         except Exception as error:  # noqa: BLE001  as above
-            answer = frames.Frame(kind="refused", fields={"reason": _described(error)})
+            answer = said("refused", reason=_described(error))
         write(answer)
 
 

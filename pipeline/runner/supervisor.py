@@ -4,38 +4,30 @@ Guarantees: asking ends within its time, whatever the model does; a process that
 the protocol is gone with all that it started before the call returns, and a new one is started at
 once, but no more often than once in a while if it dies again; what it prints is kept in a few lines
 for the error and goes to no log; nothing is left behind when this process ends, however it ends.
-
-No thread is used: Triton's Python backend lets other threads run only now and then.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from . import frames
+from .pipes import Pipes
 
 _BOOT: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "import importlib; importlib.import_module(sys.argv[2] + '.main').start(sys.argv[3:])"
 )
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-_LINES: Final = 8
-_LINE_LETTERS: Final = 300
-_PIPE_BYTES: Final = 2**20
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
-_F_SETPIPE_SZ: Final = 1031
 
 
 class ModelRefusedError(Exception):
@@ -79,12 +71,11 @@ class Supervisor:
         self._load_seconds = load_seconds
         self._request_seconds = request_seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._pipes: Pipes | None = None
         self._is_ready = False
-        self._lines: deque[str] = deque(maxlen=_LINES)
         self._not_before = 0.0
         self._pause = _FIRST_PAUSE_SECONDS
         self._reason = ""
-        self._life = self._requests = self._answers = self._output = -1
 
     def start(self, *, seconds: float | None = None) -> None:
         """Start the process and wait until the model is loaded.
@@ -92,8 +83,7 @@ class Supervisor:
         Raises:
             ModelDiedError: It cannot be loaded; the message says why. Nothing is left running.
         """
-        self._spawn()
-        self._await_ready(self._load_seconds if seconds is None else seconds)
+        self._await_ready(self._spawn(), self._load_seconds if seconds is None else seconds)
 
     def ask(
         self, arrays: Mapping[str, frames.Array], fields: Mapping[str, object]
@@ -104,14 +94,16 @@ class Supervisor:
             ModelRefusedError: It raised; it can be asked again.
             ModelDiedError: It ended or took too long; a new process has been started.
         """
-        self._require_process()
+        try:
+            asked = frames.frame_bytes(frames.Frame(kind="ask", arrays=arrays, fields=fields))
+        except frames.FrameError as error:
+            raise ModelRefusedError(str(error)) from error
+        pipes = self._ready_pipes()
         deadline = time.monotonic() + self._request_seconds
         try:
-            self._write(frames.Frame(kind="ask", arrays=arrays, fields=fields), deadline)
-            answer = self._read(deadline)
+            pipes.write(asked, deadline)
+            answer = pipes.read(deadline)
         except frames.FrameError as error:
-            if self._is_ready and "no frame" not in str(error):
-                raise ModelRefusedError(str(error)) from error
             raise self._buried(f"it broke the protocol: {error}") from error
         except TimeoutError:
             told = f"it did not answer within {self._request_seconds:g} s"
@@ -126,35 +118,31 @@ class Supervisor:
     def close(self) -> None:
         """End the process and all that it started."""
         process, self._process = self._process, None
-        if process is None:
+        pipes, self._pipes = self._pipes, None
+        if process is None or pipes is None:
             return
-        self._close_pipes()  # the end of its input, and of its life
+        pipes.close()  # the end of its input, and of its life
         # Its group is its own: it was started as the leader of a session.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def _require_process(self) -> None:
-        """Have a process that is ready; one that died meanwhile, of whatever, is replaced."""
-        if self._process is not None and self._process.poll() is not None:
-            self._bury()
-        if self._process is None:
+    def _ready_pipes(self) -> Pipes:
+        """To a process that is ready; one that died meanwhile, of whatever, is replaced."""
+        if self._process is not None and self._is_ready and self._process.poll() is not None:
+            self.close()
+        pipes = self._pipes
+        if pipes is None:
             if time.monotonic() < self._not_before:
                 raise ModelDiedError(f"{self._reason}; it is started again in a moment")
-            self._spawn()
+            pipes = self._spawn()
         if not self._is_ready:
-            self._await_ready(self._load_seconds)
+            self._await_ready(pipes, self._load_seconds)
+        return pipes
 
-    def _spawn(self) -> None:
-        theirs_requests, self._requests = os.pipe()
-        self._answers, theirs_answers = os.pipe()
-        self._output, theirs_output = os.pipe()
-        theirs_life, self._life = os.pipe()
-        for ours in (self._requests, self._answers, self._output):
-            os.set_blocking(ours, False)
-            with suppress(OSError):  # the user has many pipes already
-                fcntl.fcntl(ours, _F_SETPIPE_SZ, _PIPE_BYTES)
-        theirs = (theirs_requests, theirs_answers, theirs_output, theirs_life)
+    def _spawn(self) -> Pipes:
+        pipes = Pipes()
+        theirs_requests, theirs_answers, theirs_output, theirs_life = pipes.theirs
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= {"HOME": str(self._scratch), "TMPDIR": str(self._scratch)}
         environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1"}
@@ -163,7 +151,6 @@ class Supervisor:
             "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "true",
         }
         self._is_ready = False
-        self._lines.clear()
         try:
             self._process = subprocess.Popen(  # noqa: S603  an interpreter, and our own module
                 [*self._command, str(theirs_answers), str(theirs_life)],
@@ -176,15 +163,17 @@ class Supervisor:
                 start_new_session=True,
             )
         except OSError as error:
-            self._close_pipes()
+            pipes.close()
             raise ModelDiedError(f"the model's process cannot be started: {error}") from error
         finally:
-            for descriptor in theirs:
+            for descriptor in pipes.theirs:
                 os.close(descriptor)
+        self._pipes = pipes
+        return pipes
 
-    def _await_ready(self, seconds: float) -> None:
+    def _await_ready(self, pipes: Pipes, seconds: float) -> None:
         try:
-            answer = self._read(time.monotonic() + seconds)
+            answer = pipes.read(time.monotonic() + seconds)
         except TimeoutError:
             raise self._buried(f"it was not loaded within {seconds:g} s", again=False) from None
         except (EOFError, OSError):
@@ -198,10 +187,12 @@ class Supervisor:
 
     def _buried(self, reason: str, *, again: bool = True) -> ModelDiedError:
         """End the process, say why it is over, and start the next one."""
-        self._drain()
         words = reason or self._how_it_ended()
-        self._bury()
-        lines = "\n".join(self._lines)
+        lines = ""
+        if self._pipes is not None:
+            self._pipes.drain()
+            lines = "\n".join(self._pipes.lines)
+        self.close()
         self._reason = f"the model's process is over: {words}"
         if lines:
             self._reason += f"; its last output:\n{lines}"
@@ -225,66 +216,6 @@ class Supervisor:
         with suppress(ValueError):
             return f"it was ended by {signal.Signals(-status).name}"
         return f"it was ended by signal {-status}"
-
-    def _bury(self) -> None:
-        self.close()
-
-    def _close_pipes(self) -> None:
-        for name in ("_requests", "_answers", "_output", "_life"):
-            descriptor = getattr(self, name)
-            if descriptor >= 0:
-                os.close(descriptor)
-            setattr(self, name, -1)
-
-    def _write(self, frame: frames.Frame, deadline: float) -> None:
-        pieces: Sequence[bytes | memoryview] = frames.frame_bytes(frame)
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                self._wait(self._requests, select.POLLOUT, deadline)
-                view = view[os.write(self._requests, view[:_PIPE_BYTES]) :]
-
-    def _read(self, deadline: float) -> frames.Frame:
-        def read(size: int) -> bytearray:
-            content = bytearray(size)
-            view, place = memoryview(content), 0
-            while place < size:
-                self._wait(self._answers, select.POLLIN, deadline)
-                got = os.readv(self._answers, [view[place:]])
-                if not got:
-                    raise EOFError
-                place += got
-            return content
-
-        return frames.read_frame(read)
-
-    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        """Wait for a descriptor, keeping what the model prints from filling its pipe."""
-        poll = select.poll()
-        poll.register(descriptor, event)
-        poll.register(self._output, select.POLLIN)
-        while True:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise TimeoutError
-            found = dict(poll.poll(remaining * 1000))
-            if self._output in found and not self._drain():
-                poll.unregister(self._output)
-            if found.get(descriptor, 0):
-                return
-
-    def _drain(self) -> bool:
-        """Keep the last lines of what was printed; False when there can be no more."""
-        while True:
-            try:
-                printed = os.read(self._output, 2**16)
-            except OSError:  # nothing now
-                return True
-            if not printed:
-                return False
-            for line in printed.decode(errors="replace").splitlines():
-                if line.strip():
-                    self._lines.append(line.rstrip()[:_LINE_LETTERS])
 
 
 def interpreter_of(minor_version: str) -> str:
