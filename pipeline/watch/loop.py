@@ -22,9 +22,6 @@ from pipeline.watch.jobs import Workshop, await_news
 from pipeline.watch.pulse import Pulse
 from pipeline.watch.rounds import Plan, Rounds, is_at_rest
 
-LEADERSHIP: Final = ".watch"
-"""Name of the lock; no model has one that begins with a dot."""
-
 _PATIENCE_SECONDS: Final = 1.0
 """How long one try to lead takes at most; between two of them a stop is heard."""
 
@@ -56,7 +53,7 @@ def watch(
     with open_servers(settings) as servers:
         workshop = Workshop()
         while not bell.is_stopping:
-            with _leadership(servers, bell, tell) as held:
+            with _leadership(servers, plan, bell, tell) as held:
                 if held is None:
                     break
                 pulse.is_leading = True
@@ -76,7 +73,7 @@ def watch_once(settings: Settings, plan: Plan, *, bell: Bell, tell: Tell) -> Dif
     Raises:
         TritonpipeError: A source does not answer.
     """
-    with open_servers(settings) as servers, _leadership(servers, bell, tell) as held:
+    with open_servers(settings) as servers, _leadership(servers, plan, bell, tell) as held:
         rounds = Rounds(servers, plan, Workshop(), tell)
         try:
             while held is not None and not bell.is_stopping:
@@ -116,7 +113,7 @@ def _lead(rounds: Rounds, held: Held, bell: Bell, pulse: Pulse, tell: Tell) -> N
 
 
 @contextmanager
-def _leadership(servers: Servers, bell: Bell, tell: Tell) -> Iterator[Held | None]:
+def _leadership(servers: Servers, plan: Plan, bell: Bell, tell: Tell) -> Iterator[Held | None]:
     """Hold the lead; None if a stop came first."""
     is_told = False
 
@@ -128,7 +125,7 @@ def _leadership(servers: Servers, bell: Bell, tell: Tell) -> Iterator[Held | Non
 
     while not bell.is_stopping:
         try:
-            lock = servers.locks.hold(LEADERSHIP, seconds=_PATIENCE_SECONDS, tell=tell_once)
+            lock = servers.locks.hold(plan.name, seconds=_PATIENCE_SECONDS, tell=tell_once)
             held = lock.__enter__()
         except ConflictError:
             continue

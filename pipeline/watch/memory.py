@@ -19,7 +19,6 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-MEMORY_KEY: Final = ".watch/memory.json"
 SCHEMA_VERSION: Final = 1
 
 
@@ -97,10 +96,16 @@ class Memory:
 
 
 class MemoryStore:
-    """Where the memory is kept; written by the watcher that leads, and only when it changes."""
+    """Where the memory is kept; written by the watcher that leads, and only when it changes.
 
-    def __init__(self, records: Store) -> None:
+    Args:
+        records: Beside what.
+        name: Of the watchers that share it; begins with a dot, as no model's does.
+    """
+
+    def __init__(self, records: Store, name: str) -> None:
         self._records = records
+        self.key = f"{name}/memory.json"
         self._kept: Memory | None = None
 
     def load(self) -> Memory:
@@ -111,13 +116,13 @@ class MemoryStore:
         Raises:
             UnavailableError: The store does not answer.
         """
-        data = self._records.get(MEMORY_KEY)
+        data = self._records.get(self.key)
         memory = Memory()
         if data is not None:
             try:
                 memory = from_json(Memory, json.loads(data))
             except (ValueError, TypeError, LookupError) as error:
-                _log.warning("what was remembered in %s cannot be read: %s", MEMORY_KEY, error)
+                _log.warning("what was remembered in %s cannot be read: %s", self.key, error)
         self._kept = memory
         return memory
 
@@ -129,7 +134,7 @@ class MemoryStore:
         """
         if memory == self._kept:
             return
-        self._records.put(MEMORY_KEY, json.dumps(to_json(memory), indent=1).encode())
+        self._records.put(self.key, json.dumps(to_json(memory), indent=1).encode())
         self._kept = memory
 
 

@@ -47,6 +47,9 @@ def metrics_of(pulse: Pulse) -> Iterator[Metric]:
         pulse.last_round or 0.0,
     )
     yield _gauge("failing", "1 while registry or store do not answer.", float(bool(pulse.failure)))
+    yield CounterMetricFamily(
+        f"{_PREFIX}_rounds", "Rounds that went well.", value=float(pulse.rounds)
+    )
     models = GaugeMetricFamily(f"{_PREFIX}_models", "Models by state.", labels=["state"])
     counted = Counter(standing.state for standing in pulse.standings)
     for state in STATES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -10,6 +12,9 @@ from pipeline.configuration import Configuration, ModelTable
 from pipeline.watch.difference import Policy
 from pipeline.watch.rounds import DEFAULT_EXPORTS, Plan
 from pipeline.watch.wishes import Rule
+
+WATCH: Final = ".watch"
+"""Begins the name of every lead; no model has a name that begins with a dot."""
 
 _OWN_NAME: Final = "{model}"
 
@@ -42,7 +47,16 @@ def planned(
         base=configuration.settings_of(None),
         policy=policy or Policy(),
         exports=exports or DEFAULT_EXPORTS,
+        name=_name(names, tags or {}),
     )
+
+
+def _name(names: tuple[str, ...], tags: Mapping[str, str]) -> str:
+    """Watchers of different models do not wait for each other."""
+    if not (names or tags):
+        return WATCH
+    selection = json.dumps([sorted(names), sorted(tags.items())])
+    return f"{WATCH}-{hashlib.sha256(selection.encode()).hexdigest()[:8]}"
 
 
 def _rule(configuration: Configuration, table: ModelTable, serve: Mapping[str, str]) -> Rule:

@@ -22,6 +22,7 @@ class Pulse:
         is_leading: Whether this watcher acts, and does not wait for another one to be gone.
         last_try: When a round was tried last, well or not; None for never.
         last_round: When a round went well last; None for never.
+        rounds: How many rounds went well.
         failure: Why the last round failed; empty if it went well.
         standings: Every model, as the last round saw it.
         unfulfilled_since: Since when a wish has not been what is served, by name in Triton.
@@ -34,6 +35,7 @@ class Pulse:
     is_leading: bool = False
     last_try: float | None = None
     last_round: float | None = None
+    rounds: int = 0
     failure: str = ""
     standings: tuple[Standing, ...] = ()
     unfulfilled_since: dict[str, float] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class Pulse:
         """Take in a round."""
         now = time.time()
         self.last_try = self.last_round = now
+        self.rounds += 1
         self.failure = ""
         self.standings = found.standings
         self.unfulfilled_since = {

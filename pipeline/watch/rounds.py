@@ -58,6 +58,7 @@ class Plan:
         base: The settings of what has no rule any more.
         policy: What happens when an alias is removed.
         exports: How many models are exported at once.
+        name: Of those who look after the same models: they share the lead and what is remembered.
     """
 
     rules: tuple[Rule, ...]
@@ -65,6 +66,7 @@ class Plan:
     base: Settings
     policy: Policy
     exports: int
+    name: str
 
 
 class Rounds:
@@ -81,7 +83,7 @@ class Rounds:
         self._servers = servers
         self._plan = plan
         self._tell = tell
-        self._kept = MemoryStore(servers.journal.store)
+        self._kept = MemoryStore(servers.journal.store, plan.name)
         self._memory: Memory | None = None
         self._published = PublishedModels(servers.repository, servers.journal)
         self._readiness = Readiness(servers.replicas)

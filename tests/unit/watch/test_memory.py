@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.stores.local import LocalStore
-from pipeline.watch.memory import MEMORY_KEY, Failure, Memory, MemoryStore, Origin
+from pipeline.watch.memory import Failure, Memory, MemoryStore, Origin
+
+MEMORY_KEY = ".watch/memory.json"
 
 FAILURE = Failure(
     fingerprint="f", wish="w", kind="k", message="m", hint="", attempts=2, at=1.5, retry_at=None
@@ -23,13 +25,13 @@ def records(tmp_path: Path) -> LocalStore:
 
 
 def test_the_next_watcher_remembers_the_same(records: LocalStore) -> None:
-    assert MemoryStore(records).load() == Memory()
-    MemoryStore(records).keep(MEMORY)
-    assert MemoryStore(records).load() == MEMORY
+    assert MemoryStore(records, ".watch").load() == Memory()
+    MemoryStore(records, ".watch").keep(MEMORY)
+    assert MemoryStore(records, ".watch").load() == MEMORY
 
 
 def test_it_is_written_only_when_it_changes(records: LocalStore) -> None:
-    store = MemoryStore(records)
+    store = MemoryStore(records, ".watch")
     store.load()
     store.keep(Memory())
     assert records.get(MEMORY_KEY) is None
@@ -47,7 +49,7 @@ def test_damage_is_told_and_forgotten(
 ) -> None:
     records.put(MEMORY_KEY, data)
     with caplog.at_level(logging.WARNING):
-        assert MemoryStore(records).load() == Memory()
+        assert MemoryStore(records, ".watch").load() == Memory()
     assert MEMORY_KEY in caplog.text
 
 

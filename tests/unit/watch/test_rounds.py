@@ -97,6 +97,7 @@ class Stage:
             base=settings,
             policy=self.policy,
             exports=exports,
+            name=".watch",
         )
         servers = replace(self.scene.servers, registry=cast("Any", self.registry))
         return Rounds(servers, plan, cast("Any", self.hands), self.events.append)
@@ -149,7 +150,7 @@ def test_the_newest_wish_wins_over_work_under_way(stage: Stage) -> None:
     assert stage.hands.jobs[0].is_cancelled
     stage.rounds.step()
     assert stage.under_way == {MODEL: "m/2 (champion)"}
-    assert MemoryStore(stage.scene.records).load().failures == {}
+    assert MemoryStore(stage.scene.records, ".watch").load().failures == {}
 
 
 def test_a_refused_version_stays_refused_over_restarts_until_something_changes(
@@ -201,7 +202,7 @@ def test_a_refusal_is_told_once_and_forgotten_with_its_wish(stage: Stage) -> Non
     stage.rounds.step()
     stage.promote(2)
     assert stage.states() == {MODEL: SERVING}
-    assert MemoryStore(stage.scene.records).load().failures == {}
+    assert MemoryStore(stage.scene.records, ".watch").load().failures == {}
 
 
 def test_what_can_heal_is_tried_again(stage: Stage) -> None:
@@ -270,4 +271,4 @@ def test_a_removed_alias_takes_away_only_what_it_brought(stage: Stage) -> None:
     ]
     stage.end(Outcome(kind="retired"))
     stage.rounds.step()
-    assert MemoryStore(stage.scene.records).load().origins == {}
+    assert MemoryStore(stage.scene.records, ".watch").load().origins == {}
