@@ -15,6 +15,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli import errors, models, repository
+from pipeline.cli.audit import audit
 from pipeline.cli.cache import cache
 from pipeline.cli.config import config
 from pipeline.cli.demo import demo
@@ -54,8 +55,8 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
 
 _COMMANDS = (
     demo, stack, mirror, watch, webhook, models.promote, publish, models.rollback, models.status,
-    models.inspect, verify, verify_release, repository.history, repository.gc, repository.fsck,
-    config, store, cache,
+    models.inspect, verify, verify_release, repository.history, audit, repository.gc,
+    repository.fsck, config, store, cache,
 )  # fmt: skip
 for command in _COMMANDS:
     tritonpipe.add_command(command)

@@ -34,6 +34,8 @@ class Run:
         started: When, in UTC.
         parameters: What it was run with.
         metrics: What it measured last.
+        datasets: What it was trained on or tested with, as ``CONTEXT: NAME (DIGEST)``, if the run
+            says so.
     """
 
     run_id: str
@@ -43,6 +45,7 @@ class Run:
     started: str
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
+    datasets: tuple[str, ...] = ()
 
 
 class Registry(Protocol):

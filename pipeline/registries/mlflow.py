@@ -137,6 +137,7 @@ class MlflowRegistry:
             started=started.isoformat(timespec="seconds"),
             parameters=dict(found.data.params),
             metrics=dict(found.data.metrics),
+            datasets=_datasets(found),
         )
 
     def _registered_model(self, name: str) -> RegisteredModel:
@@ -225,6 +226,15 @@ def _registered_model(model: Any) -> RegisteredModel:
         name=model.name,
         aliases={alias: int(version) for alias, version in aliases.items()},
         tags=dict(model.tags or {}),
+    )
+
+
+def _datasets(run: Any) -> tuple[str, ...]:
+    inputs = run.inputs.dataset_inputs if run.inputs else ()
+    return tuple(
+        f"{next((t.value for t in each.tags if t.key == 'mlflow.data.context'), 'dataset')}: "
+        f"{each.dataset.name} ({each.dataset.digest})"
+        for each in inputs
     )
 
 
