@@ -97,13 +97,18 @@ class ExporterContract:
         assert all(v.type.HasField("tensor_type") for v in (*graph.input, *graph.output))
 
     def test_samples_fit_the_graph(self, exported: Export) -> None:
-        """One array per tensor, with its name, type and shape."""
+        """One array per tensor, with its name, type and shape; those of a step before it, too."""
         samples = load_samples(exported.samples)
-        required = {spec.name for spec in exported.onnx.inputs if not spec.optional}
-        assert required <= set(samples.inputs) <= {spec.name for spec in exported.onnx.inputs}
-        assert set(samples.outputs) == {spec.name for spec in exported.onnx.outputs}
+        step = exported.preprocessing
+        inputs = exported.onnx.inputs if step is None else step.inputs
+        outputs = (*exported.onnx.outputs, *(() if step is None else step.outputs))
+        required = {spec.name for spec in inputs if not spec.optional}
+        assert required <= set(samples.inputs) <= {spec.name for spec in inputs}
+        assert set(samples.outputs) == {spec.name for spec in outputs}
+        if step is not None:
+            assert {spec.name for spec in exported.onnx.inputs} <= {s.name for s in step.outputs}
         arrays = {**samples.inputs, **samples.outputs}
-        for spec in (*exported.onnx.inputs, *exported.onnx.outputs):
+        for spec in (*inputs, *outputs):
             if spec.name not in arrays:
                 continue
             array = arrays[spec.name]
@@ -150,7 +155,8 @@ class ExporterContract:
         assert digest_of_files(digest_folder(source.path)) == source.digest
         assert exported.samples.is_relative_to(destination)
         inside = {path for path in destination.rglob("*") if path.is_file()}
-        assert inside == {*exported.files[1:], *(p for p in exported.onnx.path.rglob("*"))}
+        named = {path for file in exported.files for path in (file, *file.rglob("*"))}
+        assert inside == {path for path in named if path.is_file()}
 
     def test_exporting_again_gives_the_same_digest(
         self, source: SourceModel, exported: Export, tmp_path: Path
@@ -158,6 +164,7 @@ class ExporterContract:
         """A digest that changes by itself would release the same model twice."""
         again = export_here(self.exporter(), source, tmp_path)
         assert again.onnx.digest == exported.onnx.digest
+        assert _step_digest(again) == _step_digest(exported)
         assert again.samples.read_bytes() == exported.samples.read_bytes()
         assert [p.origin for p in again.probes] == [p.origin for p in exported.probes]
 
@@ -167,9 +174,15 @@ class ExporterContract:
         """The way in which a promotion runs it."""
         again = export_in_child(source, tmp_path, limits=Limits(seconds=240))
         assert again.onnx.digest == exported.onnx.digest
+        assert _step_digest(again) == _step_digest(exported)
         assert again.samples.read_bytes() == exported.samples.read_bytes()
         for ours, theirs in zip(again.probes, exported.probes, strict=True):
             assert ours.origin == theirs.origin
             inputs = load_samples(theirs.samples).inputs
             for name, array in load_samples(ours.samples).inputs.items():
                 np.testing.assert_array_equal(array, inputs[name])
+
+
+def _step_digest(export: Export) -> str:
+    step = export.preprocessing
+    return "" if step is None else digest_of_files(digest_folder(step.path))
