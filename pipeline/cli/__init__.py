@@ -21,6 +21,7 @@ from pipeline.cli.config import config
 from pipeline.cli.demo import demo
 from pipeline.cli.mirror import mirror
 from pipeline.cli.publish import publish
+from pipeline.cli.retire import retire
 from pipeline.cli.stack import stack
 from pipeline.cli.store import store
 from pipeline.cli.verify import verify, verify_release
@@ -54,9 +55,9 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
 
 
 _COMMANDS = (
-    demo, stack, mirror, watch, webhook, models.promote, publish, models.rollback, models.status,
-    models.inspect, verify, verify_release, repository.history, audit, repository.gc,
-    repository.fsck, config, store, cache,
+    demo, stack, mirror, watch, webhook, config, models.promote, publish, models.rollback, retire,
+    models.status, models.inspect, verify, verify_release, repository.history, audit,
+    repository.gc, repository.fsck, store, cache,
 )  # fmt: skip
 for command in _COMMANDS:
     tritonpipe.add_command(command)

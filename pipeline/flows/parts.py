@@ -26,6 +26,7 @@ from pipeline.settings import Settings
 
 TOKENIZER: Final = "tokenizer"
 NETWORK: Final = "network"
+PARTS: Final = (TOKENIZER, NETWORK)
 
 
 def part_name(name: str, part: str) -> str:
@@ -46,7 +47,7 @@ def owner_of(model: str, together: Iterable[str]) -> str:
     """
     owner, _, part = model.rpartition(".")
     others = {reference.rpartition("/")[0] for reference in together}
-    return owner if part in {TOKENIZER, NETWORK} and owner in others else ""
+    return owner if part in PARTS and owner in others else ""
 
 
 def recorded_parts(servers: Servers, release: Release) -> tuple[Candidate, ...]:

@@ -13,8 +13,9 @@ from pipeline.ensembles import steps_of
 from pipeline.errors import ConflictError, RequestError
 from pipeline.flows.dependents import concerned_ensembles
 from pipeline.flows.holdings import version_folders
-from pipeline.flows.journal import COLLECTED, RETIRE, was_collected
+from pipeline.flows.journal import COLLECTED, RETIRE, attempts, was_collected
 from pipeline.flows.locking import ENSEMBLES, held_locks
+from pipeline.flows.parts import PARTS, owner_of
 from pipeline.flows.progress import Progress, silent
 from pipeline.flows.publish import read_state
 from pipeline.flows.record import record_retirement
@@ -32,11 +33,13 @@ class RetireResult:
         model: Name in Triton.
         version: The version that was served; None if none was.
         versions: All versions whose files were removed.
+        parts: Models that were served as its parts, and went with it.
     """
 
     model: str
     version: int | None
     versions: tuple[int, ...]
+    parts: tuple[str, ...] = ()
 
 
 def plan_retirement(model: str, settings: Settings) -> RetireResult:
@@ -77,12 +80,16 @@ def take_away(
 ) -> RetireResult:
     """The same on servers that are open; see :func:`retire`."""
     state = read_state(servers.repository, model)
-    names = {model, ENSEMBLES} if steps_of(state.config or "") else {model}
+    names = {model, *_parts_of(servers, model)}
+    if steps_of(state.config or ""):
+        names.add(ENSEMBLES)
     with held_locks(servers.locks, names, seconds=lock_seconds, progress=progress) as locks:
         plan = _plan(servers, model)
         with progress("retire") as describe:
-            _write_down(servers, plan, reason)
-            withdraw(servers, model, locks[model])
+            # The ensemble first: a part that is needed is never taken away.
+            for each in (model, *plan.parts):
+                _write_down(servers, each, reason)
+                withdraw(servers, each, locks[each])
             describe(f"{model} is no longer served; {len(plan.versions)} versions removed")
     release = None if plan.version is None else servers.journal.release(model, plan.version)
     if release is not None and not release.manifest.lineage.is_by_hand:
@@ -93,7 +100,8 @@ def take_away(
 
 def _plan(servers: Servers, model: str) -> RetireResult:
     state = read_state(servers.repository, model)
-    if not state.objects:
+    parts = _parts_of(servers, model)
+    if not (state.objects or parts):
         raise RequestError(
             f"the repository holds nothing of {model!r}", hint="see what is: tritonpipe status"
         )
@@ -108,17 +116,30 @@ def _plan(servers: Servers, model: str) -> RetireResult:
         model=model,
         version=max(state.versions, default=None),
         versions=tuple(version_folders(state.objects.values(), model)),
+        parts=parts,
     )
 
 
-def _write_down(servers: Servers, plan: RetireResult, reason: str) -> None:
-    entries = servers.journal.entries(plan.model)
-    for version in plan.versions:
+def _parts_of(servers: Servers, model: str) -> tuple[str, ...]:
+    """Models that are there only as parts of this one, also when a killed run has left them."""
+    found = []
+    for name in (f"{model}.{part}" for part in PARTS):
+        last = attempts(servers.journal.entries(name))[-1:]
+        together = [release for entry in last for release in entry.together]
+        if read_state(servers.repository, name).objects and owner_of(name, together) == model:
+            found.append(name)
+    return tuple(found)
+
+
+def _write_down(servers: Servers, model: str, reason: str) -> None:
+    entries = servers.journal.entries(model)
+    state = read_state(servers.repository, model)
+    for version in version_folders(state.objects.values(), model):
         if was_collected(entries, version):
             continue  # by a run that was killed
-        release = servers.journal.release(plan.model, version)
+        release = servers.journal.release(model, version)
         servers.journal.append(
-            plan.model,
+            model,
             action=RETIRE,
             event=COLLECTED,
             version=version,
