@@ -41,7 +41,8 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
       tritonpipe demo                    the whole job, from training to rollback under load
       tritonpipe stack up                MLflow, S3 and Triton on loopback
       eval "$(tritonpipe stack env)"     point this shell at them
-      tritonpipe promote iris@champion   export, check, publish, confirm
+      tritonpipe watch                   serve whatever an alias points at
+      tritonpipe promote iris@champion   or one by hand: export, check, publish, confirm
       tritonpipe status                  wished, published, served
     """
     logging.basicConfig(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--at", required=True, help="The moment, as 2026-11-17T14:05; local without a zone.")
 @json_option
 def audit(model: str, at: str, as_json: bool) -> None:  # noqa: FBT001
-    """Show what answered as MODEL at a moment: version, run, parameters and data.
+    """Show what answered at a moment, from which run and data.
 
     While a commit was under way two versions may have answered; both are shown then.
 

@@ -18,7 +18,7 @@ config_option = click.option(
 
 @click.group()
 def config() -> None:
-    """Show which models are served and how, and where that is said."""
+    """Show which models are served and how, and who says so."""
 
 
 @config.command()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @dry_run_option
 @json_option
 def retire(model: str, reason: str, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Take a Triton model away: clients get no answer from it any more.
+    """Take a Triton model away: nobody gets an answer any more.
 
     Its releases stay on record, for `history` and `audit`; served again, it is exported anew. A
     model that a published ensemble needs is left alone. While `tritonpipe watch` runs and an alias

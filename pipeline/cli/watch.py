@@ -89,7 +89,7 @@ def watch(
     webhook_secret_file: Path | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Serve what the aliases in MLflow wish: set one, and the model is served.
+    """Serve what the aliases in MLflow wish, from now on.
 
     Looks at the registry again and again. A version that an alias points at is promoted; when the
     alias moves back, the release from before is served again at once. What fails is told, recorded
