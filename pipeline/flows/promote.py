@@ -11,7 +11,6 @@ from pipeline.artifacts import (
     PublishPlan,
     Report,
 )
-from pipeline.errors import RefusedError
 from pipeline.flows.parts import (
     plan_of_recorded,
     proof_of_all,
@@ -23,7 +22,7 @@ from pipeline.flows.preparation import prepare
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publication import Candidate
 from pipeline.flows.publish import RepositoryState, read_state
-from pipeline.flows.record import record_promotion, record_refusal
+from pipeline.flows.record import failures_recorded, record_promotion
 from pipeline.flows.release import refuse_other_model, refuse_unsigned, reusable_release
 from pipeline.flows.replicas import require_live
 from pipeline.flows.serve import Served
@@ -58,6 +57,7 @@ def promote(
     with open_servers(settings) as servers, ExitStack() as stack:
         require_live(servers.replicas)
         version, state, reusable = _resolve(servers, request, name, settings, watch)
+        stack.enter_context(failures_recorded(servers.registry, version))
         report: Report | None = None
         served: Served | None = None
         if reusable is not None:
@@ -65,11 +65,7 @@ def promote(
             seconds = settings.confirm_seconds
             served = proof_of_all(servers, reusable, seconds=seconds, progress=watch)
         else:
-            try:
-                prepared = stack.enter_context(prepare(servers, version, state, settings, watch))
-            except RefusedError as error:
-                record_refusal(servers.registry, version, error)
-                raise
+            prepared = stack.enter_context(prepare(servers, version, state, settings, watch))
             candidate, report = prepared.candidate, prepared.report
             parts = list(prepared.parts)
         if served is None:

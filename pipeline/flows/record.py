@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.artifacts import ModelVersion, PromotionResult
-from pipeline.errors import ModelError, RefusedError, TritonpipeError, UnavailableError
+from pipeline.errors import (
+    ConfirmationError,
+    ModelError,
+    RefusedError,
+    TritonpipeError,
+    UnavailableError,
+)
 from pipeline.manifest import Lineage
 from pipeline.registries import Registry
 from pipeline.report_page import report_page
@@ -60,12 +68,29 @@ def record_promotion(registry: Registry, result: PromotionResult) -> str:
     return f"{where} on {result.version}"
 
 
+@contextmanager
+def failures_recorded(registry: Registry, version: ModelVersion) -> Iterator[None]:
+    """Keep beside a version why it could not be served, if the body says so; raises it on.
+
+    What may heal by itself, such as a server that is down, is not kept.
+    """
+    try:
+        yield
+    except RefusedError as error:
+        record_refusal(registry, version, error)
+        raise
+    except (ModelError, ConfirmationError) as error:
+        record_failure(registry, version, error)
+        raise
+
+
 def record_refusal(registry: Registry, version: ModelVersion, error: RefusedError) -> None:
     """Tag the version as refused, unless it is served under some name, and keep what was found.
 
     A registry that does not answer is told in the log alone: the refusal is what matters.
     """
     if not isinstance(error.report, Report):
+        record_failure(registry, version, error)
         return
     report = {
         "refused.json": json.dumps(to_json(error.report), indent=1),

@@ -191,6 +191,8 @@ def test_what_is_refused_stays_refused_and_what_was_served_stays_served(
     watcher.wait_for(kind="ended", outcome="ModelError")
     told = watcher.wait_for(kind="standing", outcome="refused")
     assert told["message"]
+    tags = registry.get_model_version(name, str(bad)).tags
+    assert (tags["tritonpipe.state"], bool(tags["tritonpipe.reason"])) == ("refused", True)
     time.sleep(2.0)  # several rounds
     assert len(watcher.told(kind="started")) == 2
     assert_served(servers, name, 1, versions[0], rows)
