@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3.11-venv"; exit 1; }
 	@echo "Installing into $(VENV): a few minutes and about 2.3 GB, without PyTorch's CUDA packages"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,boosting,pytorch,transformers,signing,postgresql,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,boosting,pytorch,transformers,signing,postgresql,tracing,dev]'
 	@touch $@
 
 demo: $(INSTALLED)  ## The main job on real servers: train, promote, query, roll back under load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import signal
 import time
@@ -107,6 +108,7 @@ def watch(
     """
     from pipeline.configuration import load_configuration
     from pipeline.settings import load_settings
+    from pipeline.watch import traces
     from pipeline.watch.bell import Bell
     from pipeline.watch.difference import Policy
     from pipeline.watch.loop import watch as run_watch
@@ -136,11 +138,15 @@ def watch(
             raise click.exceptions.Exit(PROBLEMS_REMAIN)
         return
     pulse = Pulse(interval=interval)
-    show: Callable[[Event], None] = _tell_json if as_json else _tell
+    listeners: list[Callable[[Event], None]] = [pulse.take, _tell_json if as_json else _tell]
+    if traces.is_wanted():
+        trace, flush = traces.open_traces()
+        listeners.append(trace)
+        atexit.register(flush)
 
     def tell(event: Event) -> None:
-        pulse.take(event)
-        show(event)
+        for listener in listeners:
+            listener(event)
 
     if listen:
         _listen(listen, webhook_secret_file, pulse, bell)
