@@ -33,7 +33,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsError
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load_settings
 
 FILE_NAME: Final = "tritonpipe.toml"
 FILE_VARIABLE: Final = "TRITONPIPE_CONFIG"
@@ -246,3 +246,12 @@ def _refuse_unknown(
 def _wrong(file: Path, where: str, text: str) -> SettingsError:
     table = f"[{where}]: " if where else ""
     return SettingsError(f"{file}: {table}{text}", hint="correct it; tritonpipe config check")
+
+
+def effective_settings() -> Settings:
+    """The settings of the environment, and below them those of the file's ``[defaults]``.
+
+    Raises:
+        SettingsError: A variable or the file is wrong.
+    """
+    return load_configuration(load_settings()).settings_of(None)

@@ -27,8 +27,8 @@ def audit(model: str, at: str, as_json: bool) -> None:  # noqa: FBT001
       tritonpipe audit fraud --at 2026-11-17T14:05
       tritonpipe audit fraud --at 2026-11-17T13:05:00Z --json
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.audit import audit as find
-    from pipeline.settings import load_settings
 
     try:
         moment = datetime.fromisoformat(at).astimezone()
@@ -36,7 +36,7 @@ def audit(model: str, at: str, as_json: bool) -> None:  # noqa: FBT001
         raise click.BadParameter(
             f"{at!r} is no moment; write it as 2026-11-17T14:05", param_hint="--at"
         ) from None
-    found = find(model, moment, load_settings())
+    found = find(model, moment, effective_settings())
     emit(found, as_json=as_json, human=lambda: _print(found))
     for problem in found.problems:
         say(f"warning: {problem}")

@@ -11,6 +11,8 @@ from pipeline.cli.output import dry_run_option, emit, json_option, say, table
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.flows.export_cache import CachedExport, ExportCache
 
 
@@ -29,7 +31,8 @@ def list_exports(as_json: bool) -> None:  # noqa: FBT001
       tritonpipe cache ls
       tritonpipe cache ls --json | jq 'map(.size) | add'
     """
-    _emit(_open().entries(), as_json=as_json, nothing="no export is kept")
+    kept = _open()
+    _emit(kept.entries(), kept.folder, as_json=as_json, nothing="no export is kept")
 
 
 @cache.command()
@@ -49,14 +52,14 @@ def prune(everything: bool, dry_run: bool, as_json: bool) -> None:  # noqa: FBT0
     kept = _open()
     limit = 0 if everything else kept.most_bytes
     removed = kept.superfluous(limit) if dry_run else kept.prune(limit)
-    _emit(removed, as_json=as_json, nothing="there is nothing to remove")
+    _emit(removed, kept.folder, as_json=as_json, nothing="there is nothing to remove")
 
 
 def _open() -> ExportCache:
+    from pipeline.configuration import effective_settings
     from pipeline.flows.export_cache import open_cache
-    from pipeline.settings import load_settings
 
-    kept = open_cache(load_settings())
+    kept = open_cache(effective_settings())
     if kept is None:
         raise SettingsError(
             "TRITONPIPE_CACHE is off, so no export is kept",
@@ -65,7 +68,7 @@ def _open() -> ExportCache:
     return kept
 
 
-def _emit(entries: list[CachedExport], *, as_json: bool, nothing: str) -> None:
+def _emit(entries: list[CachedExport], folder: Path, *, as_json: bool, nothing: str) -> None:
     def human() -> None:
         if not entries:
             say(nothing)
@@ -77,11 +80,13 @@ def _emit(entries: list[CachedExport], *, as_json: bool, nothing: str) -> None:
                     entry.key[:12],
                     entry.model,
                     entry.flavor,
-                    f"{entry.size / 1e6:,.1f}",
+                    f"{entry.size / 1e6:,.3f}",
                     datetime.fromtimestamp(entry.used_at, UTC).isoformat(" ", "seconds"),
                 ]
                 for entry in entries
             ],
         )
+        total = sum(entry.size for entry in entries)
+        say(f"{len(entries)} exports, {total / 1e6:,.3f} MB in {folder}")
 
     emit(entries, as_json=as_json, human=human)

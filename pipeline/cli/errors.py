@@ -53,5 +53,8 @@ def report(error: errors.TritonpipeError, *, as_json: bool) -> int:
 
 def report_interrupt() -> int:
     """Say that the command was interrupted and return the exit code."""
-    sys.stderr.write("\ninterrupted: stages marked ✓ are done, the rest was undone or not begun\n")
+    sys.stderr.write(
+        "\ninterrupted: what was not proven yet was undone; what is served is served "
+        "(tritonpipe status)\n"
+    )
     return INTERRUPTED

@@ -39,12 +39,15 @@ def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:
       tritonpipe promote fraud/7 --dry-run
       tritonpipe promote "Fraud model@champion" --name fraud
     """
+    from pipeline.configuration import load_configuration
     from pipeline.flows.promote import plan_promotion
     from pipeline.flows.promote import promote as run_promotion
     from pipeline.settings import load_settings
 
-    settings = load_settings()
-    request = request_from_text(model, alias=settings.alias, triton_name=name)
+    configuration = load_configuration(load_settings())
+    alias = configuration.settings_of(None).alias
+    request = request_from_text(model, alias=alias, triton_name=name)
+    settings = configuration.settings_of(configuration.table_of(request.model))
     if dry_run:
         plan = plan_promotion(request, settings, progress=StageLog())
         emit(plan, as_json=as_json, human=lambda: print_plan(plan))
@@ -69,6 +72,8 @@ def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:
         )
 
     emit(result, as_json=as_json, human=human)
+    address = settings.triton_http.split(",")[0]
+    say(f"inputs and outputs: curl -s http://{address}/v2/models/{result.triton_name}")
 
 
 @click.command()
@@ -87,11 +92,11 @@ def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None: 
       tritonpipe rollback fraud
       tritonpipe rollback fraud --to 5
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.rollback import plan_rollback
     from pipeline.flows.rollback import rollback as run_rollback
-    from pipeline.settings import load_settings
 
-    settings = load_settings()
+    settings = effective_settings()
     if dry_run:
         plan = plan_rollback(model, settings, to=to)
         emit(
@@ -124,10 +129,10 @@ def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
       tritonpipe status
       tritonpipe status fraud --json
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.status import status as read_status
-    from pipeline.settings import load_settings
 
-    report = read_status(load_settings(), model=model)
+    report = read_status(effective_settings(), model=model)
 
     def human() -> None:
         headers = ["model", f"wished ({report.alias})", "published", "served", "release", "state"]
@@ -165,8 +170,8 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
       tritonpipe inspect fraud
       tritonpipe inspect fraud/7 --json
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.status import inspect as inspect_release
-    from pipeline.settings import load_settings
 
     request = request_from_text(release)
     if request.alias is not None:
@@ -174,7 +179,7 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
             f"{release!r} names an alias, and releases have none: an alias may have moved since",
             hint=f"tritonpipe inspect {request.model}, or {request.model}/VERSION",
         )
-    found = inspect_release(request.model, request.version, load_settings())
+    found = inspect_release(request.model, request.version, effective_settings())
     manifest, lineage = found.manifest, found.manifest.lineage
 
     def human() -> None:

@@ -33,11 +33,11 @@ def publish(paths: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:  # n
       tritonpipe publish model_repository/tokenise model_repository/answer --dry-run
       git mv model_repository/tokenise/1 model_repository/tokenise/2   # changed files, new version
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.handwritten import plan
     from pipeline.flows.handwritten import publish as run_publication
-    from pipeline.settings import load_settings
 
-    settings = load_settings()
+    settings = effective_settings()
     if dry_run:
         plans = plan(paths, settings, progress=StageLog())
 

@@ -34,10 +34,10 @@ def history(model: str, limit: int | None, as_json: bool) -> None:  # noqa: FBT0
       tritonpipe history fraud
       tritonpipe history fraud --limit 5 --json
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.history import history as read_history
-    from pipeline.settings import load_settings
 
-    found = read_history(model, load_settings(), limit=limit)
+    found = read_history(model, effective_settings(), limit=limit)
     emit(found, as_json=as_json, human=lambda: _print_history(found))
     if found.omitted:
         say(f"{found.omitted} older ones are not shown")
@@ -70,11 +70,11 @@ def gc(models: tuple[str, ...], keep: int, dry_run: bool, as_json: bool) -> int:
       tritonpipe gc --keep 2
       tritonpipe gc fraud
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.garbage import collect_garbage
-    from pipeline.settings import load_settings
 
     found = collect_garbage(
-        load_settings(), models, keep=keep, dry_run=dry_run, progress=StageLog()
+        effective_settings(), models, keep=keep, dry_run=dry_run, progress=StageLog()
     )
     emit(found, as_json=as_json, human=lambda: _print_garbage(found, dry_run=dry_run))
     for model in found:
@@ -107,11 +107,11 @@ def fsck(
       tritonpipe fsck fraud --deep
       tritonpipe fsck --repair --json
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.fsck import check_repository
-    from pipeline.settings import load_settings
 
     report = check_repository(
-        load_settings(), models, deep=deep, repair=repair, progress=StageLog()
+        effective_settings(), models, deep=deep, repair=repair, progress=StageLog()
     )
     emit(report, as_json=as_json, human=lambda: _print_report(report))
     return 0 if report.ok else PROBLEMS_REMAIN

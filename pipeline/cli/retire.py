@@ -29,11 +29,11 @@ def retire(model: str, reason: str, dry_run: bool, as_json: bool) -> None:  # no
       tritonpipe retire fraud-test
       tritonpipe retire fraud-test --dry-run
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.retire import plan_retirement
     from pipeline.flows.retire import retire as run_retire
-    from pipeline.settings import load_settings
 
-    settings = load_settings()
+    settings = effective_settings()
     if dry_run:
         found = plan_retirement(model, settings)
     else:

@@ -56,13 +56,13 @@ def check(url: str | None, as_json: bool) -> None:  # noqa: FBT001
 def _examine(url: str | None) -> StoreReport:
     import os
 
+    from pipeline.configuration import effective_settings
     from pipeline.errors import RequestError
     from pipeline.flows.repository import records_url
-    from pipeline.settings import load_settings
     from pipeline.stores import open_store
     from pipeline.stores.probe import probe_conditions
 
-    settings = load_settings()
+    settings = effective_settings()
     repository = settings.repository.rstrip("/")
     if url and repository and f"{url.rstrip('/')}/".startswith(f"{repository}/"):
         raise RequestError(

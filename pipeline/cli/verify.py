@@ -26,10 +26,10 @@ def verify(model: str, as_json: bool) -> None:  # noqa: FBT001
       tritonpipe verify fraud
       tritonpipe verify fraud --json | jq .confirmation.latency_milliseconds
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.live_verification import verify_live
-    from pipeline.settings import load_settings
 
-    found = verify_live(model, load_settings(), progress=StageLog())
+    found = verify_live(model, effective_settings(), progress=StageLog())
 
     def human() -> None:
         table(
@@ -71,8 +71,8 @@ def verify_release(release: str, public_key: Path | None, as_json: bool) -> None
       tritonpipe verify-release fraud --public-key key.pub
       tritonpipe verify-release fraud/7 --json
     """
+    from pipeline.configuration import effective_settings
     from pipeline.flows.verify import verify_release as run_verification
-    from pipeline.settings import load_settings
     from pipeline.signing.choice import chosen_trust
 
     request = request_from_text(release)
@@ -81,7 +81,7 @@ def verify_release(release: str, public_key: Path | None, as_json: bool) -> None
             f"{release!r} names an alias, and releases have none: an alias may have moved since",
             hint=f"tritonpipe verify-release {request.model}, or {request.model}/VERSION",
         )
-    settings = load_settings()
+    settings = effective_settings()
     trust = public_key or chosen_trust(settings)
     found = run_verification(request.model, request.version, settings, trust, progress=StageLog())
 

@@ -39,10 +39,10 @@ def install(url: str, secret_file: Path, test: bool, as_json: bool) -> None:  # 
       tritonpipe watch --listen 127.0.0.1:8090 --webhook-secret-file webhook.secret
       tritonpipe webhook install http://127.0.0.1:8090/webhook --secret-file webhook.secret
     """
+    from pipeline.configuration import effective_settings
     from pipeline.registries.mlflow_webhooks import MlflowWebhooks
-    from pipeline.settings import load_settings
 
-    webhooks = MlflowWebhooks(load_settings().required("tracking_uri"))
+    webhooks = MlflowWebhooks(effective_settings().required("tracking_uri"))
     made, is_new = webhooks.install(url, _secret(secret_file))
     delivery = webhooks.test(made) if test else None
     verb = "made" if is_new else "brought up to date"
@@ -66,10 +66,10 @@ def install(url: str, secret_file: Path, test: bool, as_json: bool) -> None:  # 
 @json_option
 def list_(as_json: bool) -> None:  # noqa: FBT001
     """Show the webhooks that were made by this tool."""
+    from pipeline.configuration import effective_settings
     from pipeline.registries.mlflow_webhooks import MlflowWebhooks
-    from pipeline.settings import load_settings
 
-    webhooks = MlflowWebhooks(load_settings().required("tracking_uri"))
+    webhooks = MlflowWebhooks(effective_settings().required("tracking_uri"))
     found = webhooks.all()
 
     def human() -> None:
@@ -87,10 +87,10 @@ def list_(as_json: bool) -> None:  # noqa: FBT001
 @json_option
 def remove(url: str, as_json: bool) -> None:  # noqa: FBT001
     """Remove the webhook to URL."""
+    from pipeline.configuration import effective_settings
     from pipeline.registries.mlflow_webhooks import MlflowWebhooks
-    from pipeline.settings import load_settings
 
-    webhooks = MlflowWebhooks(load_settings().required("tracking_uri"))
+    webhooks = MlflowWebhooks(effective_settings().required("tracking_uri"))
     known = webhooks.all()
     found = [each for each in known if each.url == url]
     if not found:

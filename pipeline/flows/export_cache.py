@@ -64,11 +64,12 @@ class ExportCache:
     """Exports below a folder of this user; the ones not used for longest go first.
 
     Attributes:
+        folder: Where they are.
         most_bytes: What all entries together may take.
     """
 
     def __init__(self, folder: Path, *, most_bytes: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self.most_bytes = most_bytes
 
     def export(
@@ -96,7 +97,7 @@ class ExportCache:
 
     def entries(self) -> list[CachedExport]:
         """All entries, the one used last first."""
-        found = (self._described(path) for path in self._folder.glob(f"*/{_ENTRY}"))
+        found = (self._described(path) for path in self.folder.glob(f"*/{_ENTRY}"))
         return sorted((e for e in found if e is not None), key=lambda e: (-e.used_at, e.key))
 
     def prune(self, most_bytes: int | None = None) -> list[CachedExport]:
@@ -107,7 +108,7 @@ class ExportCache:
         """
         removed = self.superfluous(self.most_bytes if most_bytes is None else most_bytes)
         for entry in removed:
-            shutil.rmtree(self._folder / entry.key, ignore_errors=True)
+            shutil.rmtree(self.folder / entry.key, ignore_errors=True)
         self._remove_abandoned()
         return removed
 
@@ -122,7 +123,7 @@ class ExportCache:
         return removed
 
     def _taken(self, key: str, destination: Path) -> Export | None:
-        entry = self._folder / key
+        entry = self.folder / key
         try:
             document = json.loads((entry / _ENTRY).read_text(encoding="utf-8"))
             shutil.copytree(
@@ -144,10 +145,10 @@ class ExportCache:
 
     def _keep(self, key: str, source: SourceModel, export: Export, made: Path) -> None:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=self._folder))
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.folder))
         except OSError as error:
-            _log.warning("exports cannot be kept in %s: %s", self._folder, error)
+            _log.warning("exports cannot be kept in %s: %s", self.folder, error)
             return
         try:
             shutil.copytree(made, staging / _FILES)
@@ -163,7 +164,7 @@ class ExportCache:
             }
             (staging / _ENTRY).write_text(json.dumps(document, indent=1), encoding="utf-8")
             with suppress(OSError):  # another process was faster
-                staging.rename(self._folder / key)
+                staging.rename(self.folder / key)
             self.prune()
         except OSError as error:
             _log.warning("the export of %s cannot be kept: %s", source.version, error)
@@ -186,7 +187,7 @@ class ExportCache:
     def _remove_abandoned(self) -> None:
         """What killed processes left: staging folders, and entries that cannot be read."""
         known = {entry.key for entry in self.entries()}
-        for path in self._folder.glob("*"):
+        for path in self.folder.glob("*"):
             with suppress(OSError):
                 is_old = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
                 if path.name not in known and is_old:

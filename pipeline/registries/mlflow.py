@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -150,10 +151,13 @@ class MlflowRegistry:
             if error.error_code not in {_NOT_FOUND, _INVALID}:
                 raise
             names = [model.name for model in self.registered_models()]
+            alike = get_close_matches(name, names, n=1)
             raise RequestError(
                 f"there is no registered model {name!r} at {self.address}; "
                 f"there is {_listed(names) or 'none yet'}",
-                hint="register it first: mlflow.<flavor>.log_model(..., registered_model_name=...)",
+                hint=f"did you mean {alike[0]!r}?"
+                if alike
+                else "register it first: mlflow.<flavor>.log_model(..., registered_model_name=...)",
             ) from error
 
     def _version(self, name: str, number: int) -> Any:

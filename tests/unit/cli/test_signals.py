@@ -68,7 +68,7 @@ def test_clean_up_is_done_and_words_are_said(tmp_path: Path, number: signal.Sign
     assert (tmp_path / "file").read_text() == "done"
     told = os.read(ours, 1000).decode()
     assert "cleaning up" in told
-    assert "interrupted: stages marked" in told
+    assert "interrupted: what was not proven" in told
     os.close(theirs)
     os.close(ours)
 
