@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlflow.deployments import BaseDeploymentClient
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import NOT_IMPLEMENTED
 
-from pipeline.deployments.errors import as_mlflow
+from pipeline.deployments.errors import as_mlflow, invalid, unsupported
 from pipeline.deployments.help import HELP
 
 if TYPE_CHECKING:
@@ -27,13 +25,13 @@ __all__ = ["TritonpipeDeploymentClient", "run_local", "target_help"]
 class TritonpipeDeploymentClient(BaseDeploymentClient):  # type: ignore[misc]  # no types in MLflow
     """Deployments on the Triton servers that the settings name.
 
-    All methods raise :class:`mlflow.exceptions.MlflowException`.
+    All methods raise :class:`pipeline.deployments.errors.DeploymentError`, an ``MlflowException``.
     """
 
     def __init__(self, target_uri: str) -> None:
         super().__init__(target_uri)
         if ":" in target_uri:
-            raise MlflowException.invalid_parameter_value(
+            raise invalid(
                 f"the target {target_uri!r} takes no path: where the servers are is in variables; "
                 "see mlflow deployments help -t tritonpipe"
             )
@@ -152,7 +150,7 @@ class TritonpipeDeploymentClient(BaseDeploymentClient):  # type: ignore[misc]  #
         """
         _refuse_endpoint(endpoint)
         if deployment_name is None:
-            raise MlflowException.invalid_parameter_value("name the deployment to be asked")
+            raise invalid("name the deployment to be asked")
         with as_mlflow():
             from pipeline.deployments.options import options_from_config
             from pipeline.deployments.predict import Predictor
@@ -166,7 +164,7 @@ class TritonpipeDeploymentClient(BaseDeploymentClient):  # type: ignore[misc]  #
             )
 
     def _refuse(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        raise _unsupported()
+        raise unsupported()
 
     create_endpoint = update_endpoint = delete_endpoint = get_endpoint = list_endpoints = _refuse
     predict_stream = explain = _refuse
@@ -198,12 +196,4 @@ def target_help() -> str:
 
 def _refuse_endpoint(endpoint: str | None) -> None:
     if endpoint is not None:
-        raise _unsupported()
-
-
-def _unsupported() -> MlflowException:
-    return MlflowException(
-        "the target tritonpipe has deployments and their predictions, no endpoints, streams or "
-        "explanations: a deployment is one model on every Triton server",
-        error_code=NOT_IMPLEMENTED,
-    )
+        raise unsupported()

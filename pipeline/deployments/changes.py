@@ -9,7 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
-from pipeline.deployments.deployed import TRITON, Deployment, deployment_of, was_deployed
+from pipeline.deployments.deployed import (
+    TRITON,
+    Deployment,
+    deployment_of,
+    is_held,
+    was_deployed,
+)
 from pipeline.deployments.kept import refuse_other_options
 from pipeline.deployments.options import Options
 from pipeline.errors import ConflictError, RequestError
@@ -76,9 +82,14 @@ def delete(name: str, settings: Settings) -> None:
         ConflictError: A published ensemble needs it, or it does not come from the registry.
     """
     check_name(name)
-    if deployment_of(name, settings) is None and not was_deployed(name, settings):
-        raise _missing(name)
-    _refuse_by_hand(name, settings)
+    if deployment_of(name, settings) is None:
+        if is_held(name, settings):
+            raise ConflictError(
+                f"{name!r} was not deployed from the registry, so it is no deployment",
+                hint=f"look at it with: tritonpipe history {name}",
+            )
+        if not was_deployed(name, settings):
+            raise _missing(name)
     try:
         retire(name, settings, reason="deployment deleted")
     except RequestError:
@@ -178,20 +189,8 @@ def _refuse_golden(options: Options) -> None:
         )
 
 
-def _refuse_by_hand(name: str, settings: Settings) -> None:
-    from pipeline.flows.publish import read_state
-    from pipeline.flows.repository import open_repository
-
-    with open_repository(settings) as repository:
-        is_served = read_state(repository.store, name).config is not None
-    if is_served and deployment_of(name, settings) is None:
-        raise ConflictError(
-            f"{name!r} was not deployed from the registry, so it is no deployment",
-            hint=f"look at it with: tritonpipe history {name}",
-        )
-
-
 def _missing(name: str) -> MissingError:
     return MissingError(
-        f"there is no deployment {name!r}", hint="see what there is: mlflow deployments list"
+        f"there is no deployment {name!r}",
+        hint="see what there is: mlflow deployments list -t tritonpipe",
     )

@@ -83,6 +83,12 @@ def deployment_of(name: str, settings: Settings) -> Deployment | None:
         return _deployment(repository, name, settings)
 
 
+def is_held(name: str, settings: Settings) -> bool:
+    """Whether the repository serves something of this name, deployment or not."""
+    with open_repository(settings) as repository:
+        return read_state(repository.store, name).config is not None
+
+
 def was_deployed(name: str, settings: Settings) -> bool:
     """Whether anything was ever served under this name."""
     with open_repository(settings) as repository:

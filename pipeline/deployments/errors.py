@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import click
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
-from pipeline import errors
+from pipeline.errors import TritonpipeError
 
 CODES: Final = {
     "ExistsError": "RESOURCE_ALREADY_EXISTS",
@@ -26,18 +27,38 @@ CODES: Final = {
 """MLflow's code for each of our errors; ``INTERNAL_ERROR`` for any other."""
 
 
-class NoDeploymentError(MlflowException, ValueError):  # type: ignore[misc]
+class DeploymentError(MlflowException, click.ClickException):  # type: ignore[misc]  # no types
+    """What happened, and what to do next; MLflow's command prints it without a traceback."""
+
+    def __init__(self, message: str, code: str = "INTERNAL_ERROR") -> None:
+        MlflowException.__init__(self, message, error_code=ErrorCode.Value(code))
+
+
+class NoDeploymentError(DeploymentError, ValueError):
     """There is no such deployment; NVIDIA's plugin raises a ``ValueError``."""
 
 
 @contextmanager
 def as_mlflow() -> Iterator[None]:
-    """Raise our errors as MLflow's; the message says what happened and what to do next."""
+    """Raise our errors as MLflow's; the original is the cause."""
     try:
         yield
-    except errors.TritonpipeError as error:
+    except TritonpipeError as error:
         name = type(error).__name__
-        code = CODES.get(name, "INTERNAL_ERROR")
-        kind = NoDeploymentError if name == "MissingError" else MlflowException
-        text = f"{error.message}. To do: {error.hint}" if error.hint else error.message
-        raise kind(text, error_code=ErrorCode.Value(code)) from error
+        kind = NoDeploymentError if name == "MissingError" else DeploymentError
+        text = f"{error.message}\nhint: {error.hint}" if error.hint else error.message
+        raise kind(text, CODES.get(name, "INTERNAL_ERROR")) from error
+
+
+def unsupported() -> DeploymentError:
+    """What is no part of this target."""
+    return DeploymentError(
+        "the target tritonpipe has deployments and their predictions, no endpoints, streams or "
+        "explanations: a deployment is one model on every Triton server",
+        "NOT_IMPLEMENTED",
+    )
+
+
+def invalid(message: str) -> DeploymentError:
+    """A call that cannot be meant so."""
+    return DeploymentError(message, "INVALID_PARAMETER_VALUE")

@@ -80,7 +80,9 @@ def options_from_config(config: Mapping[str, Any] | None) -> Options:
             _IGNORED,
             wanted[_IGNORED],
         )
-    overrides = {name: _as_setting(wanted[name]) for name in SETTINGS if name in wanted}
+    overrides: dict[str, Any] = {
+        name: _as_setting(wanted[name]) for name in SETTINGS if name in wanted
+    }
     return Options(
         settings=_settings(overrides),
         serving=frozenset(name for name in SERVING if name in wanted),

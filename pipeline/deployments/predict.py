@@ -7,6 +7,7 @@ were brought into the form of.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -16,7 +17,7 @@ import numpy as np
 from pipeline.deployments.deployed import lineage_of, model_uri_of
 from pipeline.deployments.inputs import request_tensors
 from pipeline.errors import ModelError, RequestError, UnavailableError
-from pipeline.flows.replicas import open_replicas
+from pipeline.flows.replicas import Replicas, open_replicas
 from pipeline.model_config import check_name, config_from_json, tensor_specs
 from pipeline.registries.mlflow_uris import MlflowModels, model_uri_from_text
 from pipeline.samples import Array
@@ -50,9 +51,8 @@ class Predictor:
             UnavailableError: It is not served, or the server answers with an error.
         """
         with open_replicas(settings) as replicas:
-            server = replicas[0]
             for _attempt in range(_ATTEMPTS):
-                served = _served(server, check_name(name))
+                server, served = _first_that_serves(replicas, check_name(name))
                 columns = partial(self._columns_of, name, served.version, settings)
                 tensors = request_tensors(inputs, served.inputs, columns)
                 answers = [
@@ -86,6 +86,13 @@ def _joined(answers: Sequence[Answer]) -> dict[str, Array]:
     if len(answers) == 1:
         return dict(answers[0].outputs)
     return {n: np.concatenate([a.outputs[n] for a in answers]) for n in answers[0].outputs}
+
+
+def _first_that_serves(replicas: Replicas, name: str) -> tuple[TritonClient, _Served]:
+    for server in replicas[:-1]:
+        with suppress(UnavailableError):
+            return server, _served(server, name)
+    return replicas[-1], _served(replicas[-1], name)
 
 
 def _served(server: TritonClient, name: str) -> _Served:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 from mlflow.deployments import PredictionsResponse
-from mlflow.exceptions import MlflowException
 
+from pipeline.deployments.errors import invalid
 from pipeline.samples import Array
 
 OUTPUTS: Final = "outputs"
@@ -38,11 +38,9 @@ class Predictions(PredictionsResponse):  # type: ignore[misc]  # MLflow ships no
 
             return pd.DataFrame({name: _column(array) for name, array in outputs.items()})
         if predictions_format != "ndarray":
-            raise MlflowException.invalid_parameter_value(
-                f"{predictions_format!r} is neither 'dataframe' nor 'ndarray'"
-            )
+            raise invalid(f"{predictions_format!r} is neither 'dataframe' nor 'ndarray'")
         if len(outputs) != 1:
-            raise MlflowException.invalid_parameter_value(
+            raise invalid(
                 f"the model has the outputs {', '.join(outputs)}: take one of them from "
                 f"predictions[{OUTPUTS!r}]"
             )

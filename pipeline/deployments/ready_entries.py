@@ -120,11 +120,11 @@ def write_entry(logged: Path, entry: Path, *, number: int, subject: str) -> Any:
     config.name = ""
     config.ClearField("version_policy")
     (entry / CONFIG_NAME).write_text(str(config), encoding="utf-8")
-    for path in sorted(logged.iterdir()):
-        if path.is_file() and path.name not in {CONFIG_NAME, *moved}:
-            shutil.copyfile(path, entry / path.name)
-        elif path.is_dir() and not path.name.isdigit() and path.name != WARMUP_FOLDER:
-            shutil.copytree(path, entry / path.name)  # refused by name with the entry
+    for child in sorted(logged.iterdir()):
+        if child.is_file() and child.name not in {CONFIG_NAME, *moved}:
+            shutil.copyfile(child, entry / child.name)
+        elif child.is_dir() and not child.name.isdigit() and child.name != WARMUP_FOLDER:
+            shutil.copytree(child, entry / child.name)  # refused by name with the entry
     return config
 
 
