@@ -101,7 +101,9 @@ def environment_settings() -> dict[str, str]:
     """
     import mlflow
 
-    found = {"TRITONPIPE_TRACKING_URI": mlflow.get_tracking_uri()}
+    # Otherwise MLflow would say a file in the current folder.
+    is_set = mlflow.is_tracking_uri_set()
+    found = {"TRITONPIPE_TRACKING_URI": mlflow.get_tracking_uri()} if is_set else {}
     repository, url = os.environ.get("TRITON_MODEL_REPO"), os.environ.get("TRITON_URL")
     if repository:
         found["TRITONPIPE_REPOSITORY"] = _repository(repository)

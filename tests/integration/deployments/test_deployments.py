@@ -16,6 +16,7 @@ from mlflow.deployments.cli import commands
 from mlflow.exceptions import MlflowException
 
 from pipeline.flows.handwritten import publish
+from pipeline.flows.journal import COMMITTING, PROMOTE
 from pipeline.flows.servers import Servers
 from pipeline.settings import Settings
 
@@ -28,7 +29,7 @@ def run(*arguments: object) -> str:
 
 
 def test_from_the_first_version_to_the_last(
-    name: str, client: Any, nvidia: Any, tmp_path: Path, stack: Any, log: Any
+    name: str, client: Any, nvidia: Any, tmp_path: Path, stack: Any, log: Any, servers: Servers
 ) -> None:
     first, rows, _uri = log.classifier(name, seed=1)
     mlflow.MlflowClient().set_registered_model_alias(name, "champion", "1")
@@ -49,6 +50,9 @@ def test_from_the_first_version_to_the_last(
     with pytest.raises(MlflowException, match="exists already") as raised:
         client.create_deployment(name, f"models:/{name}/1")
     assert raised.value.error_code == "RESOURCE_ALREADY_EXISTS"
+    servers.journal.append(name, action=PROMOTE, event=COMMITTING, version=1, previous=None)
+    made = client.create_deployment(name, f"models:/{name}/1")
+    assert made["version"] == "1", "what a killed call began is finished by the same call"
 
     expected = first.predict_proba(rows)
     matrix = rows.to_numpy()

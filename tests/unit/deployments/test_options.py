@@ -47,6 +47,14 @@ def test_the_config_counts_before_the_environment(monkeypatch: pytest.MonkeyPatc
     assert found == (2, 5, (2, 4))
 
 
+def test_without_any_registry_the_missing_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(SettingsError, match="MLFLOW_TRACKING_URI is not set"):
+        options_from_config({}).settings.required("tracking_uri")
+
+
 def test_tolerances_of_the_config_are_explicit() -> None:
     settings = options_from_config({"relative_tolerance": "0.01"}).settings
     assert settings.explicit("relative_tolerance", "absolute_tolerance") == {

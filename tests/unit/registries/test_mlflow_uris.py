@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.artifacts import PromotionRequest
+from pipeline.artifacts import ModelVersion, PromotionRequest
 from pipeline.errors import RequestError
-from pipeline.registries.mlflow_uris import ModelUri, model_uri_from_text
+from pipeline.registries.mlflow_uris import MlflowModels, ModelUri, model_uri_from_text
 
 ID = "0123456789abcdef" * 2
 
@@ -44,3 +44,42 @@ def test_what_is_not_registered_is_refused_with_how_to_register_it(text: str) ->
     with pytest.raises(RequestError, match="names no version") as raised:
         model_uri_from_text(text)
     assert "mlflow.register_model" in raised.value.hint
+
+
+class Registered(MlflowModels):
+    """A registry in which these versions, as ``NAME/VERSION``, were made of the same files."""
+
+    def __init__(self, *versions: str) -> None:
+        self._found = [
+            ModelVersion(name=name, version=int(number), run_id=None, source="", tags={})
+            for name, number in (version.split("/") for version in versions)
+        ]
+
+    def _ready_versions(self, uri: ModelUri) -> list[ModelVersion]:
+        return self._found
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        (["fraud/3"], "fraud/3"),
+        (["other/3"], "other/3"),
+        (["fraud/9", "fraud/10"], "fraud/10"),
+        (["other/12", "fraud/3"], "fraud/3"),
+    ],
+)
+def test_what_is_registered_stands_for_its_newest_version(
+    versions: list[str], expected: str
+) -> None:
+    for text in (f"runs:/{ID}/model", f"models:/m-{ID}"):
+        found = Registered(*versions).version_of(model_uri_from_text(text), preferred="fraud")
+        assert str(found) == expected
+
+
+def test_it_is_never_guessed_which_of_several_names_is_meant() -> None:
+    uri = model_uri_from_text(f"models:/m-{ID}")
+    with pytest.raises(RequestError, match="registered as other, third"):
+        Registered("other/1", "third/1").version_of(uri, preferred="fraud")
+    with pytest.raises(RequestError, match="is not registered") as raised:
+        Registered().version_of(uri, preferred="fraud")
+    assert f'mlflow.register_model("models:/m-{ID}", "fraud")' in raised.value.hint
