@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import mlflow.onnx
 import mlflow.pytorch
 import mlflow.sklearn
+import mlflow.transformers
 import numpy as np
 import onnx
 import pandas as pd
@@ -32,8 +35,12 @@ from pipeline.checks.gate import check_export
 from pipeline.exporters.onnx import OnnxExporter
 from pipeline.exporters.pytorch import PytorchExporter
 from pipeline.exporters.sklearn import SklearnExporter
+from pipeline.exporters.transformers import TransformersExporter
+from pipeline.exporters.transformers_pipelines import quiet
 from pipeline.onnx_graph import load_graph
 from pipeline.testing.exporter_contract import export_here, source_from_folder
+from pipeline.testing.tiny_pipelines import tiny_example, tiny_pipeline
+from pipeline.text_steps import STEP_FILE, TOKENIZER_FILE
 
 pytestmark = [
     # Said by mlflow.pyfunc of its own type hints, by MLflow's schemas, and by torch.export.
@@ -149,6 +156,20 @@ def scorer(folder: Path) -> Export:
     example = {"x": RNG.normal(size=(5, 6)).astype(np.float32)}
     mlflow.onnx.save_model(model, folder / "model", input_example=example, pip_requirements=[])
     return export_here(OnnxExporter(), source_from_folder(folder / "model"), out(folder))
+
+
+def reader(folder: Path) -> Export:
+    """Texts, through a tokenizer that cuts off what is too long, to three classes."""
+    pipe = tiny_pipeline("text-classification", seed=3)
+    with quiet():
+        mlflow.transformers.save_model(
+            pipe,
+            folder / "model",
+            input_example=tiny_example("text-classification"),
+            model_config={"truncation": True, "max_length": 16},
+            pip_requirements=[],
+        )
+    return export_here(TransformersExporter(), source_from_folder(folder / "model"), out(folder))
 
 
 def out(folder: Path) -> Path:
@@ -271,6 +292,56 @@ def of_type_double(graph: Any) -> None:
 def renamed(graph: Any) -> None:
     spliced(graph, "y", ("Identity", [], {}))
     graph.node[-1].output[0] = graph.output[0].name = "z"
+
+
+@dataclasses.dataclass(frozen=True)
+class OfStep:
+    """Spoils the step in front of a graph instead: its tokenizer and its rules, as documents."""
+
+    change: Callable[[Any, Any], None]
+
+    def __call__(self, folder: Path) -> None:
+        files = [folder / name for name in (TOKENIZER_FILE, STEP_FILE)]
+        documents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        self.change(*documents)
+        for file, document in zip(files, documents, strict=True):
+            file.write_text(json.dumps(document), encoding="utf-8")
+
+
+def tokens_off_by_one(tokenizer: Any, _rules: Any) -> None:
+    vocabulary = tokenizer["model"]["vocab"]
+    first = len(tokenizer["added_tokens"])
+    ordinary = sorted((w for w, n in vocabulary.items() if n >= first), key=vocabulary.__getitem__)
+    numbers = [vocabulary[word] for word in ordinary]
+    vocabulary.update(zip(ordinary, [*numbers[1:], numbers[0]], strict=True))
+
+
+def of_rules(**rules: Any) -> OfStep:
+    return OfStep(lambda _tokenizer, found: found.update(rules))
+
+
+def of_tokenizer(**parts: Any) -> OfStep:
+    return OfStep(lambda found, _rules: found.update(parts))
+
+
+def padding_attended(_tokenizer: Any, rules: Any) -> None:
+    rules["outputs"][1]["padding"] = 1
+
+
+def other_word_for_the_unknown(tokenizer: Any, _rules: Any) -> None:
+    tokenizer["model"]["unk_token"] = "[MASK]"
+
+
+def words_in_another_order(graph: Any) -> None:
+    table = next(t for t in graph.initializer if t.name == "label_words")
+    table.string_data[:] = list(reversed(table.string_data))
+
+
+def longer_by(number: int) -> OfStep:
+    def change(_tokenizer: Any, rules: Any) -> None:
+        rules["truncation"]["max_length"] += number
+
+    return OfStep(change)
 
 
 Step = tuple[str, list[Any], dict[str, Any]]
@@ -402,16 +473,54 @@ MUTANTS: Mapping[Callable[[Path], Export], Mapping[str, Mutant]] = {
         ),
         "a frozen batch": (before("y", ("Reshape", [np.array([64, -1])], {})), "batch 1"),
     },
+    reader: {
+        "tokens off by one": (OfStep(tokens_off_by_one), "'input_ids' differs"),
+        "special tokens missing": (of_tokenizer(post_processor=None), "'input_ids' differs"),
+        "cut off one token early": (longer_by(-1), "longer.*'input_ids'"),
+        "cut off one token late": (longer_by(1), "longer.*'input_ids' has shape"),
+        "not cut off": (of_rules(truncation=None), "longer.*'input_ids' has shape"),
+        "refused for its length": (
+            of_rules(truncation=None, longest=16),
+            "longer.*takes at most 16",
+        ),
+        "letters kept large": (of_tokenizer(normalizer=None), "'input_ids'"),
+        "another word for the unknown": (OfStep(other_word_for_the_unknown), "'input_ids' differs"),
+        "padding attended to": (OfStep(padding_attended), "batch 2.*'attention_mask' differs"),
+        "padding on the left": (of_rules(padding_side="left"), "batch 2.*'input_ids' differs"),
+        "mask of padding ignored": (
+            before("attention_mask", ("Max", [np.int64(1)], {})),
+            "'scores' differs|rows beside it",
+        ),
+        "swapped labels": (words_in_another_order, "'label' differs .* expected"),
+        "scores of another class": (
+            before("scores", ("Gather", [np.array([1, 0, 2])], {"axis": 1})),
+            "'scores' decides differently",
+        ),
+        "the best score halved": (
+            before("score", ("Mul", [np.float32(0.5)], {})),
+            "'score' differs",
+        ),
+        "one weight": (
+            lambda g: change_constant(g, "model.classifier.weight", scaled(3, 1.5)),
+            "'scores' differs",
+        ),
+    },
 }
 REFUSED: Mapping[Callable[[Path], Export], int] = {
     classifier: 9,
     regressor: 6,
     tagger: 14,
     scorer: 9,
+    reader: 15,
 }
 
 
 def mutated(export: Export, mutate: Callable[[Any], None], folder: Path) -> Export:
+    if isinstance(mutate, OfStep) and export.preprocessing is not None:
+        shutil.copytree(export.preprocessing.path, folder)
+        mutate(folder)
+        step = dataclasses.replace(export.preprocessing, path=folder)
+        return dataclasses.replace(export, preprocessing=step)
     model = load_graph(export.onnx.file)
     mutate(model.graph)
     del model.graph.value_info[:]
