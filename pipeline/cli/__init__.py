@@ -18,6 +18,7 @@ from pipeline.cli import errors, models, repository
 from pipeline.cli.audit import audit
 from pipeline.cli.cache import cache
 from pipeline.cli.config import config
+from pipeline.cli.copy import copy
 from pipeline.cli.demo import demo
 from pipeline.cli.mirror import mirror
 from pipeline.cli.publish import publish
@@ -58,7 +59,7 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
 _COMMANDS = (
     demo, stack, mirror, watch, webhook, config, models.promote, publish, models.rollback, retire,
     models.status, models.inspect, verify, verify_release, repository.history, audit,
-    repository.gc, repository.fsck, store, cache,
+    repository.gc, repository.fsck, store, cache, copy,
 )  # fmt: skip
 for command in _COMMANDS:
     tritonpipe.add_command(command)

@@ -27,6 +27,7 @@ _CLIENT_SETTINGS: Final = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _NOT_FOUND: Final = "RESOURCE_DOES_NOT_EXIST"
@@ -76,7 +77,7 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            with self._answering():
+            with self.answering():
                 folder = download_artifacts(
                     artifact_uri=f"models:/{version.name}/{version.version}",
                     dst_path=str(destination),
@@ -97,7 +98,7 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            with self._answering():
+            with self.answering():
                 for key, value in tags.items():
                     self.client.set_model_version_tag(
                         version.name, str(version.version), key, value
@@ -124,7 +125,7 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            with self._answering():
+            with self.answering():
                 found = self.client.get_run(run_id)
                 experiment = self.client.get_experiment(found.info.experiment_id)
         except MlflowException:
@@ -145,7 +146,7 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            with self._answering():
+            with self.answering():
                 return _registered_model(self.client.get_registered_model(name))
         except MlflowException as error:
             if error.error_code not in {_NOT_FOUND, _INVALID}:
@@ -164,7 +165,7 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            with self._answering():
+            with self.answering():
                 return self.client.get_model_version(name, str(number))
         except MlflowException as error:
             if error.error_code not in {_NOT_FOUND, _INVALID}:
@@ -188,7 +189,7 @@ class MlflowRegistry:
         found: list[Any] = []
         token: str | None = None
         while True:
-            with self._answering():
+            with self.answering():
                 page = search(max_results=1000, page_token=token, **options)
             found += page
             token = page.token
@@ -196,7 +197,7 @@ class MlflowRegistry:
                 return found
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def answering(self) -> Iterator[None]:
         """Turn "no connection" and "internal error" into an error that says to try again."""
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException

@@ -164,7 +164,7 @@ class MlflowModels(MlflowRegistry):
         from mlflow.exceptions import MlflowException
 
         try:
-            with self._answering():
+            with self.answering():
                 download_artifacts(
                     artifact_uri=f"models:/{version.name}/{version.version}/{path}".rstrip("/"),
                     dst_path=folder,
@@ -191,7 +191,7 @@ class MlflowModels(MlflowRegistry):
         for version in versions:
             logged = _LOGGED.fullmatch(version.source)
             if logged is not None:
-                with self._answering():
+                with self.answering():
                     name = self.client.get_logged_model(logged["id"]).name
                 if name == uri.path:
                     yield version
