@@ -20,7 +20,7 @@ class PythonPackages:
     """The packages of a model, installed and as an archive.
 
     Attributes:
-        folder: Where they are installed.
+        folder: What the archive holds.
         archive: The same, compressed.
         python_version: Minor version of the Python that they are for.
         installed: Name and version of each.
@@ -68,9 +68,11 @@ class PackedExport:
         probes: Further inputs and predictions.
         left_out: Inputs that could not be compared on, and why.
         recorded: Which of the probes are samples that the model carries; empty if none.
+        packages: Folder with the packages of the model, as they are in the archive.
     """
 
     packed: PackedModel
+    packages: Path
     samples: Path
     samples_origin: str
     probes: tuple[Probe, ...] = ()

@@ -1,8 +1,8 @@
 """Whether a packed model answers as its original, run as the server runs it.
 
-Guarantees: the archives that are published are unpacked, and the model is run in its own packages
-by the very code that Triton's Python backend runs; the same is compared as for a graph, batch by
-batch, and each row alone and among others.
+Guarantees: what was unpacked from the archives that are published is run, by the very code that
+Triton's Python backend runs; the same is compared as for a graph, batch by batch, and each row
+alone and among others.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def check_packed(
     ran: list[Ran] = []
     with TemporaryDirectory() as cache:
         try:
-            opened = OpenedModel(export.packed.path, cache=Path(cache))
+            opened = OpenedModel(export.packed.path, cache=Path(cache), packages=export.packages)
         except (UnpackingError, ModelDiedError, ModelRefusedError, ValueError) as error:
             told = failed(SUBJECT, golden.origin, f"it cannot be served: {error}")
             ran.append(Ran(compared=told, rows=np.zeros(0, int), size=0, inputs=golden))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -36,6 +37,7 @@ from pipeline.errors import DependencyError, ModelError
 from pipeline.flows.installation import compile_packages, install_wheels, normalize_records
 from pipeline.flows.requirements import Requirements
 from pipeline.packed_models import PythonPackages
+from pipeline.runner.unpacking import extract_all
 from pipeline.tar_archives import write_tar
 
 MOST_BYTES: Final = 4 * 2**30
@@ -43,6 +45,7 @@ MOST_BYTES: Final = 4 * 2**30
 
 _SECONDS: Final = 900.0
 _ARCHIVE: Final = "packages.tar.gz"
+_UNPACKED: Final = "packages"
 _COMPLETE: Final = "complete.json"
 _FORM: Final = 1
 """Counts the ways in which environments were ever laid out."""
@@ -78,16 +81,24 @@ class Environment:
 
 
 def packed_packages(environment: Environment) -> PythonPackages:
-    """The packages of an environment as an archive, packed now if it was not yet."""
-    archive = environment.root / _ARCHIVE
+    """The packages of an environment as an archive, packed now if it was not yet.
+
+    The folder with them is what unpacking the archive gave, so that what is run from it is what a
+    server will run.
+    """
+    archive, unpacked = environment.root / _ARCHIVE, environment.root / _UNPACKED
     with _locked(environment.root.with_suffix(".lock")):
-        if not archive.exists():
-            staging = archive.with_suffix(".partial")
-            with staging.open("wb") as file:
+        if not archive.exists() or not unpacked.exists():
+            packing, unpacking = archive.with_suffix(".partial"), unpacked.with_suffix(".partial")
+            with packing.open("w+b") as file:
                 write_tar(environment.site_packages, file, is_compressed=True)
-            staging.rename(archive)
+                file.seek(0)
+                shutil.rmtree(unpacking, ignore_errors=True)
+                extract_all(file, unpacking, name=_ARCHIVE, deadline=math.inf)
+            packing.rename(archive)
+            unpacking.rename(unpacked)
     return PythonPackages(
-        folder=environment.site_packages,
+        folder=unpacked,
         archive=archive,
         python_version=environment.python_version,
         installed=environment.packages,

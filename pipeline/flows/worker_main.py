@@ -76,7 +76,7 @@ class PackJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedCheckJob:
-    """Run a packed model and compare with the predictions; like a :class:`CheckJob`."""
+    """Run a packed model with its packages and compare; like a :class:`CheckJob`."""
 
     export: PackedExport
     tolerances: Tolerances
@@ -209,6 +209,7 @@ def _packed(job: PackJob) -> PackedExport:
         answers = written_answers(made, job.source, job.destination)
     return PackedExport(
         packed=made.served,
+        packages=job.packages.folder,
         samples=answers.samples,
         samples_origin=answers.samples_origin,
         probes=answers.probes,

@@ -25,12 +25,15 @@ PACKAGE: Final = "tritonpipe_runner"
 class OpenedModel:
     """A model that answers, until :meth:`close`."""
 
-    def __init__(self, folder: Path, *, cache: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, cache: Path | None = None, packages: Path | None = None
+    ) -> None:
         """Unpack, load, and ask for the answer to the example.
 
         Args:
             folder: The version folder.
             cache: Where archives are unpacked; by default this user's temporary folder.
+            packages: What the archive of the packages holds, where it is unpacked already.
 
         Raises:
             unpacking.UnpackingError: An archive is damaged, or there is no place for it.
@@ -55,14 +58,15 @@ class OpenedModel:
         with ExitStack() as opening:
             cache = cache or unpacking.cache_folder()
             scratch = opening.enter_context(unpacking.scratch(cache))
-            packages = opening.enter_context(
-                unpacking.unpacked(
-                    folder / ENVIRONMENT_FILE,
-                    self.contract.environment_sha256,
-                    deadline=deadline,
-                    folder=cache,
+            if packages is None:
+                packages = opening.enter_context(
+                    unpacking.unpacked(
+                        folder / ENVIRONMENT_FILE,
+                        self.contract.environment_sha256,
+                        deadline=deadline,
+                        folder=cache,
+                    )
                 )
-            )
             model = scratch / "model"
             with ZipFile(code) as archive, archive.open(MODEL_ARCHIVE) as file:
                 unpacking.extract_all(file, model, name=MODEL_ARCHIVE, deadline=deadline)
