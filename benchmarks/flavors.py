@@ -31,6 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two models are looked at side b
 
 from flavor_boosters import booster_kinds
 from flavor_estimators import sklearn_kinds
+from flavor_keras import keras_kinds
 from flavor_models import Kind
 from flavor_page import Line, page_of, shortened
 from flavor_tensors import graph_kinds, network_kinds
@@ -67,7 +68,7 @@ def main() -> int:
     warnings.simplefilter("ignore")  # of the libraries about models as small as these
     logging.disable(logging.WARNING)
 
-    kinds = [*sklearn_kinds(), *booster_kinds(), *network_kinds(), *graph_kinds()]
+    kinds = [*sklearn_kinds(), *booster_kinds(), *network_kinds(), *keras_kinds(), *graph_kinds()]
     chosen = [
         kind for kind in kinds if options.only.lower() in f"{kind.flavor} {kind.name}".lower()
     ]

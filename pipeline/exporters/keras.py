@@ -21,8 +21,9 @@ import numpy as np
 from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
-from pipeline.exporters.keras_graphs import number_names
+from pipeline.exporters.keras_graphs import number_names, unknown_operations
 from pipeline.exporters.keras_models import TensorflowModel, load_tensorflow_model
+from pipeline.exporters.keras_operations import ADDED_OPERATIONS, without_captures
 from pipeline.exporters.logged import (
     GENERATED_ROWS,
     HOW_TO_LOG,
@@ -158,6 +159,8 @@ def _example(model: TensorflowModel, source: SourceModel) -> tuple[dict[str, Arr
 def _as_array(value: Any, spec: Any, name: str, source: SourceModel) -> Array:
     array = value.to_numpy() if hasattr(value, "columns") else np.asarray(value)
     wanted = np.dtype(spec.dtype.as_numpy_dtype)
+    if wanted.kind == "O" and array.dtype.kind in "OUT":
+        return array.astype(str).astype(object)
     is_number = array.dtype.kind in "fiub" and wanted.kind in "fiub"
     cast = array.astype(wanted) if is_number else array
     if not is_number or (wanted.kind != "f" and not np.array_equal(cast, array)):
@@ -199,31 +202,44 @@ def _predict(
             tf.constant(values[name], spec.dtype)
             for name, spec in zip(model.names, model.specs, strict=True)
         ]
-        return {name: tensor.numpy() for name, tensor in function(*tensors).items()}
+        return {name: _as_text(tensor.numpy()) for name, tensor in function(*tensors).items()}
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(
-            f"{source.version} cannot predict on its inputs: {described(error)}", hint=HOW_TO_LOG
+            f"{source.version} cannot predict on its inputs: {_reason(error)}", hint=HOW_TO_LOG
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what TensorFlow says; before it comes where in its own code it was."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip()}" if lines else described(error)
+
+
+def _as_text(array: Array) -> Array:
+    """TensorFlow gives text as bytes."""
+    return np.char.decode(array.astype(bytes)).astype(object) if array.dtype == object else array
 
 
 def _converted(function: Any, model: TensorflowModel, source: SourceModel) -> Any:
     import tf2onnx
 
     try:
-        graph, _ = tf2onnx.convert.from_function(function, model.specs, opset=_OPSET)
+        frozen = without_captures(function, model.specs)
+        graph, _ = tf2onnx.convert.from_function(
+            frozen, model.specs, opset=_OPSET, custom_op_handlers=ADDED_OPERATIONS
+        )
     except Exception as error:
         raise ModelError(
-            f"tf2onnx cannot convert {source.version}: {described(error)}",
+            f"tf2onnx cannot convert {source.version}: {_reason(error)}",
             hint="make tf2onnx.convert.from_function work, or export to ONNX yourself and log it "
             "with mlflow.onnx",
         ) from error
-    known = {"", "ai.onnx", "ai.onnx.ml"}
-    unknown = sorted({n.op_type for n in graph.graph.node if n.domain not in known})
+    unknown = unknown_operations(graph)
     if unknown:
         raise ModelError(
             f"tf2onnx cannot convert {source.version}: ONNX has no {', '.join(unknown)}",
-            hint="replace these operations, then log the model again",
+            hint="replace the layers that need them, then log the model again",
         )
     return graph

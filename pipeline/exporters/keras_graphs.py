@@ -42,6 +42,21 @@ def number_names(model: ModelProto, name: str) -> None:
     _number_dimensions(graph)
 
 
+def unknown_operations(model: ModelProto) -> list[str]:
+    """What tf2onnx left in the graph as TensorFlow calls it."""
+    import onnx
+
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    return sorted(
+        {
+            node.op_type
+            for scope in all_graphs(model.graph)
+            for node in scope.node
+            if not onnx.defs.has(node.op_type, versions.get(node.domain, 1), node.domain)
+        }
+    )
+
+
 def _in_order(graph: GraphProto) -> Iterator[str]:
     for scope in all_graphs(graph):
         yield from (value.name for value in scope.input)

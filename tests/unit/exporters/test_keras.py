@@ -281,3 +281,26 @@ def test_what_onnx_does_not_have_is_named(export: Callable[..., Export], tmp_pat
     source = save(tmp_path / "model", Spectrum(), np.abs(ROWS), "tensorflow")
     with pytest.raises(ModelError, match="Lgamma"):
         export(source)
+
+
+@pytest.mark.parametrize("layer", ["gelu", "celu", "normalization"])
+def test_layers_that_tf2onnx_alone_does_not_know(
+    export: Callable[..., Export], tmp_path: Path, layer: str
+) -> None:
+    last = (
+        keras.layers.Normalization(mean=0.5, variance=2.0)
+        if layer == "normalization"
+        else keras.layers.Activation(layer)
+    )
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), last])
+    exported = export(save(tmp_path / "model", model, ROWS))
+    assert len(exported.onnx.inputs) == 1
+    assert_agrees(exported)
+
+
+def test_a_table_of_words_is_refused(export: Callable[..., Export], tmp_path: Path) -> None:
+    layers = [keras.layers.StringLookup(vocabulary=["a", "b"]), keras.layers.Embedding(5, 2)]
+    model = keras.Sequential([keras.Input((1,), dtype="string"), *layers])
+    source = save(tmp_path / "model", model, np.array([["a"], ["c"]]), "tensorflow")
+    with pytest.raises(ModelError, match="looks things up in a table"):
+        export(source)
