@@ -12,13 +12,15 @@ from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
 from pipeline.deployments.deployed import (
     TRITON,
     Deployment,
+    await_unloaded,
     deployment_of,
     is_held,
+    lineage_of,
     was_deployed,
 )
 from pipeline.deployments.kept import refuse_other_options
 from pipeline.deployments.options import Options
-from pipeline.errors import ConflictError, RequestError
+from pipeline.errors import ConflictError, ModelError, RequestError
 from pipeline.flows.progress import Progress, silent
 from pipeline.flows.promote import promote
 from pipeline.flows.retire import retire
@@ -26,8 +28,6 @@ from pipeline.flows.worker import choose_exporter
 from pipeline.model_config import check_name
 from pipeline.registries.mlflow_uris import MlflowModels, model_uri_from_text
 from pipeline.settings import Settings
-
-_FLAVOR_HINT = "leave --flavor out, or name that one"
 
 
 class ExistsError(ConflictError):
@@ -77,23 +77,28 @@ def update(
 def delete(name: str, settings: Settings) -> None:
     """Take a deployment away; what is away already is no error, what never was is one.
 
+    Returns when no server answers for it any more.
+
     Raises:
         MissingError: Nothing was ever deployed under this name.
         ConflictError: A published ensemble needs it, or it does not come from the registry.
+        UnavailableError: It is away, but a server has not noticed.
     """
     check_name(name)
     if deployment_of(name, settings) is None:
         if is_held(name, settings):
             raise ConflictError(
-                f"{name!r} was not deployed from the registry, so it is no deployment",
+                f"{name!r} is served, but it is no deployment: written by hand, or a part of one",
                 hint=f"look at it with: tritonpipe history {name}",
             )
         if not was_deployed(name, settings):
             raise _missing(name)
     try:
-        retire(name, settings, reason="deployment deleted")
+        retired = retire(name, settings, reason="deployment deleted")
     except RequestError:
         return  # nothing is left of it
+    for version in retired.versions:
+        await_unloaded(name, version, settings)
 
 
 def existing(name: str, settings: Settings) -> Deployment:
@@ -118,64 +123,75 @@ def deploy(
     progress: Progress = silent,
 ) -> dict[str, str]:
     """Promote the version that a URI stands for, or publish it if it is a ready entry."""
-    settings = options.settings
-    models = MlflowModels(settings.required("tracking_uri"))
+    models = MlflowModels(options.settings.required("tracking_uri"))
     version = models.version_of(model_uri_from_text(model_uri), preferred=name)
-    used = _chosen_flavor(flavor, version, models.describe(version).flavors)
+    is_entry = _is_entry(flavor, version, models.describe(version).flavors)
     if replaced is not None:
-        _refuse_other_kind(replaced, version, used)
-    if used == TRITON:
+        _refuse_other_kind(replaced, version, is_entry=is_entry)
+    settings = options.settings_of(version.name)
+    if is_entry:
         from pipeline.deployments.ready_entries import publish_entry
 
         publish_entry(models, version, name, options, progress=progress)
     else:
         _refuse_golden(options)
-        refuse_other_options(name, version.version, options)
+        refuse_other_options(name, version.version, settings, options.serving)
         request = PromotionRequest(model=version.name, version=version.version, triton_name=name)
         promote(request, settings, progress=progress)
+    lineage = None if is_entry else lineage_of(name, version.version, settings)
     return {
         "name": name,
-        "flavor": used,
+        "flavor": TRITON if lineage is None else lineage.flavor,
         "version": str(version.version),
         "mlflow_model_uri": f"models:/{version}",
     }
 
 
-def _chosen_flavor(wanted: str | None, version: ModelVersion, flavors: tuple[str, ...]) -> str:
-    if TRITON in flavors or (wanted == TRITON and not flavors):
-        used = TRITON
-    elif not flavors:
+def _is_entry(wanted: str | None, version: ModelVersion, flavors: tuple[str, ...]) -> bool:
+    """Whether it is a ready entry; a flavor that is not the one to be served is refused."""
+    if not flavors and wanted != TRITON:
         raise RequestError(
             f"{version} has no MLmodel file, so its flavor is not known",
             hint="log it with mlflow.<flavor>.log_model; a ready entry of a Triton model "
             f"repository: --flavor {TRITON}",
         )
-    elif wanted is not None and wanted not in flavors:
+    if wanted is not None and flavors and wanted not in flavors:
         raise RequestError(
             f"{version} was not logged with the flavor {wanted!r}, but with {', '.join(flavors)}",
             hint="leave --flavor out, or name one of these",
         )
-    else:
-        used = choose_exporter(
+    is_entry = not flavors or TRITON in flavors
+    served = TRITON if is_entry else _exported_flavor(version, flavors)
+    if None not in (wanted, served) and wanted != served:
+        raise RequestError(
+            f"{version} is served from its flavor {served!r}, not from {wanted!r}",
+            hint="leave --flavor out, or name that one",
+        )
+    return is_entry
+
+
+def _exported_flavor(version: ModelVersion, flavors: tuple[str, ...]) -> str | None:
+    """The flavor from which a graph is made; None if none is, and the promotion decides."""
+    try:
+        return choose_exporter(
             SourceModel(version=version, path=Path(), flavors=flavors, digest="")
         )
-    if wanted not in (None, used):
-        raise RequestError(
-            f"{version} is served from its flavor {used!r}, not from {wanted!r}", hint=_FLAVOR_HINT
-        )
-    return used
+    except ModelError:
+        return None
 
 
-def _refuse_other_kind(replaced: Deployment, version: ModelVersion, flavor: str) -> None:
+def _refuse_other_kind(replaced: Deployment, version: ModelVersion, *, is_entry: bool) -> None:
     """A deployment stays with its registered model: another one counts its versions anew."""
     before = replaced.model_uri.removeprefix("models:/").rpartition("/")[0]
-    was_entry, is_entry = replaced.flavor == TRITON, flavor == TRITON
-    if before == version.name and was_entry == is_entry:
+    if before != version.name:
+        wished = f"serve the registered model {version.name!r}"
+    elif (replaced.flavor == TRITON) != is_entry:
+        wished = "become a ready entry" if is_entry else "be exported from now on"
+    else:
         return
-    what = f"the registered model {version.name!r}" if before != version.name else f"a {flavor}"
     raise ConflictError(
-        f"the deployment {replaced.name!r} serves {replaced.model_uri} ({replaced.flavor}); "
-        f"it cannot be updated to {what}",
+        f"the deployment {replaced.name!r} serves {replaced.model_uri} ({replaced.flavor}), and "
+        f"cannot {wished}",
         hint=f"create a deployment of another name, or delete {replaced.name} first",
     )
 

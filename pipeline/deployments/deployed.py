@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Final
 
 from pipeline.errors import ConflictError, UnavailableError
 from pipeline.flows.journal import open_attempt
+from pipeline.flows.parts import owner_of
 from pipeline.flows.publish import read_state
-from pipeline.flows.replicas import Replicas
+from pipeline.flows.replicas import Replicas, open_replicas
 from pipeline.flows.repository import Repository, open_repository
 from pipeline.manifest import Lineage
 from pipeline.model_config import CONFIG_NAME
@@ -21,6 +23,7 @@ TRITON: Final = "triton"
 
 _REGISTERED: Final = "models:/"
 _READY: Final = "READY"
+_POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,25 @@ def was_deployed(name: str, settings: Settings) -> bool:
         return bool(repository.journal.entry_numbers(name))
 
 
+def await_unloaded(name: str, version: int, settings: Settings) -> None:
+    """Return when no server answers for a version whose files are away.
+
+    Raises:
+        UnavailableError: One still does.
+    """
+    deadline = time.monotonic() + settings.confirm_seconds
+    with open_replicas(settings) as replicas:
+        for replica in replicas:
+            while replica.is_ready(name, version):
+                if time.monotonic() > deadline:
+                    raise UnavailableError(
+                        f"{name}/{version} is removed, and Triton at {replica.http_address} has "
+                        f"not unloaded it within {settings.confirm_seconds:g} s",
+                        hint="look whether it polls the repository",
+                    )
+                time.sleep(_POLL_SECONDS)
+
+
 def lineage_of(name: str, version: int, settings: Settings) -> Lineage | None:
     """Where a version comes from; None if there is no record of it."""
     with open_repository(settings) as repository:
@@ -120,6 +142,9 @@ def _deployment(repository: Repository, name: str, settings: Settings) -> Deploy
         return None
     lineage = release.manifest.lineage
     version = release.manifest.version
+    entries = repository.journal.entries(name)
+    if owner_of(name, next((e.together for e in reversed(entries) if e.together), ())):
+        return None
     return Deployment(
         name=name,
         version=version,
@@ -127,7 +152,7 @@ def _deployment(repository: Repository, name: str, settings: Settings) -> Deploy
         path=f"{settings.repository.rstrip('/')}/{name}",
         model_uri=uri,
         flavor=TRITON if lineage.is_by_hand else lineage.flavor,
-        is_proven=open_attempt(repository.journal.entries(name)) is None,
+        is_proven=open_attempt(entries) is None,
     )
 
 

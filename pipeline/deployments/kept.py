@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.deployments.options import SERVING, Options
+from pipeline.deployments.options import SERVING
 from pipeline.errors import ConflictError
+from pipeline.flows.parts import recorded_parts
 from pipeline.flows.publish import read_state
 from pipeline.flows.release import reusable_release
 from pipeline.flows.servers import open_servers
@@ -13,21 +14,30 @@ from pipeline.model_config import config_from_text
 from pipeline.settings import Settings
 
 
-def refuse_other_options(name: str, version: int, options: Options) -> None:
+def refuse_other_options(
+    name: str, version: int, settings: Settings, serving: frozenset[str]
+) -> None:
     """Return unless the version is on record with other serving options than the call names.
+
+    Args:
+        name: The Triton model.
+        version: Its version.
+        settings: What is wished.
+        serving: The options that the call names.
 
     Raises:
         ConflictError: Names what differs.
     """
-    if not options.serving:
+    if not serving:
         return
-    with open_servers(options.settings) as servers:
+    with open_servers(settings) as servers:
         state = read_state(servers.repository, name)
         kept = reusable_release(servers, state, version)
-    if kept is None:
-        return
-    release, _golden = kept
-    differs = differences(release.config, options.settings, options.serving)
+        if kept is None:
+            return
+        # Of a model in several parts, the last one computes.
+        configs = [part.release.config for part in recorded_parts(servers, kept[0])]
+    differs = differences((configs or [kept[0].config])[-1], settings, serving)
     if differs:
         raise ConflictError(
             f"{name}/{version} was published with {', '.join(differs)}, and a version never "

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from pipeline.configuration import Configuration, load_configuration
 from pipeline.errors import RequestError, SettingsError
 from pipeline.settings import Settings, load_settings
 
@@ -48,16 +49,25 @@ class Options:
     """The config of one call.
 
     Attributes:
-        settings: Everything else, with what the config says instead of the environment.
+        configuration: All settings, with what the config says before everything else.
         serving: Which of the serving options the config names.
         golden: File with a golden request for an entry that has none.
         state_directory: The stack of ``run-local``.
     """
 
-    settings: Settings
+    configuration: Configuration
     serving: frozenset[str]
     golden: Path | None
     state_directory: Path | None
+
+    @property
+    def settings(self) -> Settings:
+        """Those that hold for no model in particular."""
+        return self.configuration.settings_of(None)
+
+    def settings_of(self, registered_model: str) -> Settings:
+        """Those that hold for a registered model."""
+        return self.configuration.settings_of(self.configuration.table_of(registered_model))
 
 
 def options_from_config(config: Mapping[str, Any] | None) -> Options:
@@ -84,7 +94,7 @@ def options_from_config(config: Mapping[str, Any] | None) -> Options:
         name: _as_setting(wanted[name]) for name in SETTINGS if name in wanted
     }
     return Options(
-        settings=_settings(overrides),
+        configuration=load_configuration(_settings(overrides)),
         serving=frozenset(name for name in SERVING if name in wanted),
         golden=_path(wanted.get(GOLDEN)),
         state_directory=_path(wanted.get(STATE_DIRECTORY)),

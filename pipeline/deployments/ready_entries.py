@@ -47,6 +47,7 @@ def publish_entry(
             "that was logged",
             hint="change that and register a new version; leave the options out",
         )
+    settings = options.settings_of(version.name)
     with tempfile.TemporaryDirectory(prefix="tritonpipe-") as folder:
         fetched, entry = Path(folder, "fetched"), Path(folder, name)
         fetched.mkdir()
@@ -59,13 +60,13 @@ def publish_entry(
             shutil.copyfile(_golden_file(options.golden), target)
         elif not target.exists():
             with progress("golden"):
-                text = golden_of(entry / str(version.version), config, version, options.settings)
+                text = golden_of(entry / str(version.version), config, version, settings)
             if text is not None:
                 target.write_text(text, encoding="utf-8")
         try:
             publish(
                 [entry],
-                options.settings,
+                settings,
                 sources={name: f"models:/{version}"},
                 progress=progress,
             )

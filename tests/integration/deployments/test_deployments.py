@@ -164,7 +164,7 @@ def test_what_was_not_deployed_from_the_registry_is_no_deployment(
     (entry / "golden.json").write_text(json.dumps(golden))
     publish([entry], settings)
     assert name not in {deployment["name"] for deployment in client.list_deployments()}
-    with pytest.raises(MlflowException, match="is no deployment"):
+    with pytest.raises(MlflowException, match="it is no deployment"):
         client.delete_deployment(name)
     assert servers.replicas[0].is_ready(name, 1)
 

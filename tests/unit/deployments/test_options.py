@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,24 @@ def test_without_any_registry_the_missing_variable_is_named(
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(SettingsError, match="MLFLOW_TRACKING_URI is not set"):
         options_from_config({}).settings.required("tracking_uri")
+
+
+def test_the_config_counts_before_the_environment_and_that_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tritonpipe.toml"
+    file.write_text(
+        '[defaults]\nrepository = "s3://models/file"\ninstances = 4\n'
+        '[models."fraud"]\nmax_batch_size = 7\ninstances = 5\nmax_queue_delay_microseconds = 6\n'
+    )
+    monkeypatch.setenv("TRITONPIPE_CONFIG", str(file))
+    monkeypatch.setenv("TRITONPIPE_MAX_BATCH_SIZE", "8")
+    options = options_from_config({"max_queue_delay_microseconds": 9})
+    fraud, other = options.settings_of("fraud"), options.settings_of("other")
+    found = (fraud.instances, fraud.max_batch_size, fraud.max_queue_delay_microseconds)
+    assert found == (5, 8, 9)
+    assert (other.instances, other.repository) == (4, "s3://models/file")
+    assert (fraud.tracking_uri, fraud.repository) == ("http://mlflow:5000", "s3://models/file")
 
 
 def test_tolerances_of_the_config_are_explicit() -> None:
