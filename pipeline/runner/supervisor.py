@@ -65,7 +65,7 @@ class Supervisor:
             load_seconds: For being ready.
             request_seconds: For an answer.
         """
-        self._command = [python, "-I", "-S", "-c", _BOOT, str(code), package]
+        self._command = [python, "-I", "-S", "-u", "-c", _BOOT, str(code), package]
         self._command += [str(packages), str(model)]
         self._scratch = scratch
         self._load_seconds = load_seconds
@@ -145,7 +145,7 @@ class Supervisor:
         theirs_requests, theirs_answers, theirs_output, theirs_life = pipes.theirs
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= {"HOME": str(self._scratch), "TMPDIR": str(self._scratch)}
-        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1"}
+        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
         environment |= {
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true",
             "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "true",
