@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import warnings
@@ -43,6 +44,7 @@ def log(stack: object) -> SimpleNamespace:
         classifier=log_classifier,
         graph_with_external_data=log_graph_with_external_data,
         ready_entry=log_ready_entry,
+        python_entry=log_python_entry,
     )
 
 
@@ -98,6 +100,31 @@ def log_ready_entry(name: str, folder: Path, *, factor: float) -> None:
         'output [ { name: "y" data_type: TYPE_FP32 dims: [ 2 ] } ]\n'
     )
 
+    _log_folder(name, entry)
+
+
+def log_python_entry(name: str, folder: Path) -> str:
+    """Likewise, of the Python backend; gives a golden request, which is not logged."""
+    entry = folder / "python-entry"
+    (entry / "1").mkdir(parents=True)
+    (entry / "1" / "model.py").write_text(
+        "import triton_python_backend_utils as pb\n"
+        "class TritonPythonModel:\n"
+        "    def execute(self, requests):\n"
+        "        get = pb.get_input_tensor_by_name\n"
+        "        values = [get(r, 'x').as_numpy() for r in requests]\n"
+        "        return [pb.InferenceResponse([pb.Tensor('y', -v)]) for v in values]\n"
+    )
+    io = '%s { name: "%s" data_type: TYPE_FP32 dims: [ 2 ] }\n'
+    config = 'backend: "python"\n' + io % ("input", "x") + io % ("output", "y")
+    (entry / "config.pbtxt").write_text(config)
+    _log_folder(name, entry)
+    tensor = {"datatype": "FP32", "shape": [2]}
+    x, y = {"name": "x", "data": [5, -1]}, {"name": "y", "data": [-5, 1]}
+    return json.dumps({"inputs": [x | tensor], "outputs": [y | tensor]})
+
+
+def _log_folder(name: str, entry: Path) -> None:
     def save_model(path: str, mlflow_model: Model, triton_model_path: str) -> None:
         shutil.copytree(triton_model_path, Path(path) / Path(triton_model_path).name)
         mlflow_model.add_flavor("triton", data=Path(triton_model_path).name)

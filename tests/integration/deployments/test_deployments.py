@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_a_graph_with_its_data_in_another_file_and_more_rows_than_one_request_ta
         nvidia.update_deployment(name, config={"max_batch_size": 4})
     with pytest.raises(MlflowException, match="was not logged with the flavor 'sklearn'"):
         nvidia.update_deployment(name, f"models:/{name}/1", flavor="sklearn")
+    with pytest.raises(MlflowException, match="from its flavor 'onnx', not from 'python_function'"):
+        nvidia.update_deployment(name, f"models:/{name}/1", flavor="python_function")
 
 
 def test_a_ready_entry_as_nvidias_plugin_logs_it(
@@ -144,29 +147,28 @@ def test_a_ready_entry_as_nvidias_plugin_logs_it(
         nvidia.update_deployment(name, f"models:/{name}/2", config={"instances": 2})
 
 
-def test_what_was_not_deployed_from_the_registry_is_no_deployment(
-    name: str, client: Any, servers: Servers, settings: Settings, tmp_path: Path
+def test_an_entry_that_cannot_be_computed_here_needs_a_request_and_its_answer(
+    name: str, nvidia: Any, client: Any, tmp_path: Path, log: Any, settings: Settings
 ) -> None:
-    entry = tmp_path / name
-    (entry / "1").mkdir(parents=True)
-    (entry / "1" / "model.py").write_text(
-        "import triton_python_backend_utils as pb\n"
-        "class TritonPythonModel:\n"
-        "    def execute(self, requests):\n"
-        "        get = pb.get_input_tensor_by_name\n"
-        "        values = [get(r, 'x').as_numpy() for r in requests]\n"
-        "        return [pb.InferenceResponse([pb.Tensor('y', v)]) for v in values]\n"
-    )
-    io = ' { name: "%s" data_type: TYPE_FP32 dims: [ 1 ] }\n'
-    (entry / "config.pbtxt").write_text('backend: "python"\ninput' + io % "x" + "output" + io % "y")
-    tensor = {"datatype": "FP32", "shape": [1], "data": [5]}
-    golden = {"inputs": [{"name": "x"} | tensor], "outputs": [{"name": "y"} | tensor]}
-    (entry / "golden.json").write_text(json.dumps(golden))
-    publish([entry], settings)
+    golden = tmp_path / "golden.json"
+    golden.write_text(log.python_entry(name, tmp_path))
+    uri = f"models:/{name}/1"
+    with pytest.raises(MlflowException, match="only of ONNX files the answers are computed") as no:
+        nvidia.create_deployment(name, uri, flavor="triton")
+    assert '"datatype": "FP32"' in str(no.value), "it shows what to write"
     assert name not in {deployment["name"] for deployment in client.list_deployments()}
+    nvidia.create_deployment(name, uri, flavor="triton", config={"golden": str(golden)})
+    answer = nvidia.predict(name, np.array([2.0, 3.0]))
+    assert answer["outputs"]["y"].tolist() == [-2.0, -3.0]
+
+    by_hand = tmp_path / f"{name}-by-hand"
+    shutil.copytree(tmp_path / "python-entry", by_hand)
+    shutil.copyfile(golden, by_hand / "golden.json")
+    publish([by_hand], settings)
+    assert by_hand.name not in {deployment["name"] for deployment in client.list_deployments()}
     with pytest.raises(MlflowException, match="it is no deployment"):
-        client.delete_deployment(name)
-    assert servers.replicas[0].is_ready(name, 1)
+        client.delete_deployment(by_hand.name)
+    assert client.predict(by_hand.name, {"x": [1.0, 1.0]})["outputs"]["y"].tolist() == [-1.0, -1.0]
 
 
 def test_what_is_not_registered_is_refused_with_how_to_register_it(
