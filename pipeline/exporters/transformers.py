@@ -62,6 +62,8 @@ class TransformersExporter:
         with quiet(), torch.no_grad():
             task = task_of(load_pipeline(source), source)
             example, origin = _example(task, source)
+            for text in example[TEXT].ravel():
+                _asked(task, text)  # refused before minutes are spent on its network
             tokens = [task.tokens(str(text)) for text in example[TEXT].ravel()[:2]]
             save_network(task, tokens, folder / ONNX_FILE, source)
             preprocessing = write_step(task, step)

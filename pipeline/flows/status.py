@@ -99,13 +99,13 @@ def status(settings: Settings, *, model: str | None = None) -> StatusReport:
         rows = [
             _published_status(sources, name, problems)
             for name in sorted(names)
-            if model in {None, name} or model not in names
+            if model in {None, name} or model not in names or name.startswith(f"{model}.")
         ]
     # A model can be published under another name than it is registered under.
     known = {row.registered_model for row in rows}
     rows += [_wished_status(m, v) for m, v in (sources.wishes or {}).items() if m not in known]
     if model is not None:
-        rows = [row for row in rows if model in {row.model, row.registered_model}]
+        rows = [row for row in rows if model in {row.model, row.registered_model, row.part_of}]
         if not rows:
             raise RequestError(f"{model!r} is neither published nor wished as {settings.alias!r}")
     return StatusReport(
