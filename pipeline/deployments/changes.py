@@ -15,6 +15,7 @@ from pipeline.deployments.deployed import (
     await_unloaded,
     deployment_of,
     is_held,
+    is_under_way,
     lineage_of,
     was_deployed,
 )
@@ -47,7 +48,7 @@ def create(name: str, model_uri: str, flavor: str | None, options: Options) -> d
     """
     check_name(name)
     found = deployment_of(name, options.settings)
-    if found is not None and found.is_proven:
+    if found is not None and not is_under_way(name, options.settings):
         raise ExistsError(
             f"the deployment {name!r} exists already: it serves {found.model_uri}",
             hint=f"mlflow deployments update -t tritonpipe --name {name} -m {model_uri}",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from pipeline.artifacts import Release
 from pipeline.errors import ConflictError, UnavailableError
 from pipeline.flows.journal import open_attempt
-from pipeline.flows.parts import owner_of
+from pipeline.flows.parts import PARTS, owner_of
 from pipeline.flows.publish import read_state
 from pipeline.flows.replicas import Replicas, open_replicas
 from pipeline.flows.repository import Repository, open_repository
@@ -18,12 +22,16 @@ from pipeline.repository_names import is_legal_model
 from pipeline.settings import Settings
 from pipeline.triton import TritonClient
 
+_log = logging.getLogger(__name__)
+
 TRITON: Final = "triton"
 """Flavor of a ready entry of the model repository, as NVIDIA's plugin logs it."""
 
 _REGISTERED: Final = "models:/"
 _READY: Final = "READY"
 _POLL_SECONDS: Final = 0.1
+_READERS: Final = 16
+"""Models whose records are read at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +46,6 @@ class Deployment:
         path: Where its files are.
         model_uri: The registered version: never an alias, which may have moved since.
         flavor: The flavor that is served.
-        is_proven: Whether the run that deployed it has ended.
     """
 
     name: str
@@ -47,7 +54,6 @@ class Deployment:
     path: str
     model_uri: str
     flavor: str
-    is_proven: bool
 
     def described(self) -> dict[str, str]:
         """As NVIDIA's plugin describes one."""
@@ -62,7 +68,7 @@ class Deployment:
 
 
 def all_deployments(settings: Settings) -> list[Deployment]:
-    """Everything that is deployed, by name.
+    """Everything that is deployed, by name; a record that cannot be read is told in the log.
 
     Raises:
         SettingsError: An address is missing, or the store refuses the credentials.
@@ -72,8 +78,13 @@ def all_deployments(settings: Settings) -> list[Deployment]:
         keys = [o.key for o in repository.store.list_folder("")]
         names = [key.removesuffix(f"/{CONFIG_NAME}") for key in keys if key.endswith(CONFIG_NAME)]
         legal = sorted(name for name in names if is_legal_model(name))
-        found = [_deployment(repository, name, settings) for name in legal]
-        return [deployment for deployment in found if deployment is not None]
+        with ThreadPoolExecutor(max_workers=_READERS) as readers:
+            releases = list(readers.map(partial(_readable_release, repository), legal))
+        return [
+            _deployment(repository, release, settings)
+            for release in releases
+            if release is not None
+        ]
 
 
 def deployment_of(name: str, settings: Settings) -> Deployment | None:
@@ -83,7 +94,14 @@ def deployment_of(name: str, settings: Settings) -> Deployment | None:
         SettingsError: As there; likewise ``UnavailableError``.
     """
     with open_repository(settings) as repository:
-        return _deployment(repository, name, settings)
+        release = _release(repository, name)
+        return None if release is None else _deployment(repository, release, settings)
+
+
+def is_under_way(name: str, settings: Settings) -> bool:
+    """Whether the last run that changed what is served has not ended, or was killed."""
+    with open_repository(settings) as repository:
+        return open_attempt(repository.journal.entries(name)) is not None
 
 
 def is_held(name: str, settings: Settings) -> bool:
@@ -131,28 +149,42 @@ def model_uri_of(lineage: Lineage) -> str:
     return lineage.source if lineage.source.startswith(_REGISTERED) else ""
 
 
-def _deployment(repository: Repository, name: str, settings: Settings) -> Deployment | None:
+def _readable_release(repository: Repository, name: str) -> Release | None:
+    try:
+        return _release(repository, name)
+    except ConflictError as error:
+        _log.warning("%s is left out: %s", name, error)
+        return None
+
+
+def _release(repository: Repository, name: str) -> Release | None:
+    """What is published under this name, if that is a deployment."""
     try:
         versions = read_state(repository.store, name).versions
     except ConflictError:
         return None  # a config of others
     release = repository.journal.release(name, max(versions)) if versions else None
-    uri = "" if release is None else model_uri_of(release.manifest.lineage)
-    if release is None or not uri:
+    if release is None or not model_uri_of(release.manifest.lineage) or _is_part(repository, name):
         return None
-    lineage = release.manifest.lineage
-    version = release.manifest.version
+    return release
+
+
+def _is_part(repository: Repository, name: str) -> bool:
+    if name.rpartition(".")[2] not in PARTS:
+        return False  # without reading its history
     entries = repository.journal.entries(name)
-    if owner_of(name, next((e.together for e in reversed(entries) if e.together), ())):
-        return None
+    return owner_of(name, next((e.together for e in reversed(entries) if e.together), ())) != ""
+
+
+def _deployment(repository: Repository, release: Release, settings: Settings) -> Deployment:
+    manifest, lineage = release.manifest, release.manifest.lineage
     return Deployment(
-        name=name,
-        version=version,
-        state=_state(repository.replicas, name, version),
-        path=f"{settings.repository.rstrip('/')}/{name}",
-        model_uri=uri,
+        name=manifest.model,
+        version=manifest.version,
+        state=_state(repository.replicas, manifest.model, manifest.version),
+        path=f"{settings.repository.rstrip('/')}/{manifest.model}",
+        model_uri=model_uri_of(lineage),
         flavor=TRITON if lineage.is_by_hand else lineage.flavor,
-        is_proven=open_attempt(entries) is None,
     )
 
 

@@ -113,6 +113,9 @@ def test_a_graph_with_its_data_in_another_file_and_more_rows_than_one_request_ta
         nvidia.update_deployment(name, config={"max_batch_size": 4})
     with pytest.raises(MlflowException, match="was not logged with the flavor 'sklearn'"):
         nvidia.update_deployment(name, f"models:/{name}/1", flavor="sklearn")
+    mlflow.MlflowClient().copy_model_version(f"models:/{name}/1", f"{name}-copy")
+    with pytest.raises(MlflowException, match=f"cannot serve the registered model '{name}-copy'"):
+        nvidia.update_deployment(name, f"models:/{name}-copy/1")
     with pytest.raises(MlflowException, match="from its flavor 'onnx', not from 'python_function'"):
         nvidia.update_deployment(name, f"models:/{name}/1", flavor="python_function")
 
