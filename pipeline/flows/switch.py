@@ -26,10 +26,11 @@ from functools import partial
 from typing import Final
 
 from pipeline.artifacts import Confirmation, Release
-from pipeline.ensembles import NEWEST, pinned, steps_of
+from pipeline.ensembles import NEWEST, Step, pinned, steps_of
 from pipeline.errors import ConflictError, UnavailableError
 from pipeline.flows.commit import commit
 from pipeline.flows.confirm import await_ready, confirm
+from pipeline.flows.dependents import own_config
 from pipeline.flows.progress import Progress
 from pipeline.flows.publish import RepositoryState, read_state
 from pipeline.flows.serve import commit_again
@@ -137,9 +138,18 @@ class Switch:
                 for step in state.steps
                 if step.version == NEWEST and self._old_version(step.model) is not None
             }
-            if pins:
-                known = {model: version for model, version in pins.items() if version is not None}
-                yield from self._set(state, pinned(state.config, known))
+            known = {model: version for model, version in pins.items() if version is not None}
+            # Also what a run that was killed has written: a server may not have taken it over yet.
+            if known or state.steps != self._own_steps(name, state.config):
+                config = pinned(state.config, known) if known else state.config
+                yield from self._set(state, config)
+
+    def _own_steps(self, name: str, committed: str) -> tuple[Step, ...]:
+        """The steps of a release, without the pins of a switch."""
+        if not steps_of(committed):
+            return ()
+        own = self.ensembles.get(name)
+        return steps_of(own_config(self.servers, name, committed) if own is None else own)
 
     def _serve_beside(self, steps: Mapping[str, Goal]) -> Iterator[str]:
         for model, goal in steps.items():
