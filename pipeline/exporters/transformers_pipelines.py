@@ -112,7 +112,7 @@ def _refuse_unsupported(source: SourceModel) -> None:
             hint="a network that takes tensors can be logged with mlflow.pytorch; generation needs "
             "a server for language models",
         )
-    if "model_binary" not in flavor:
+    if not flavor.get("model_binary"):
         raise ModelError(
             f"{source.version} was logged without its weights, as a reference to "
             f"{flavor.get('source_model_name')!r}, and nothing is fetched from a hub here",

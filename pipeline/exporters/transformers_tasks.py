@@ -316,7 +316,7 @@ class FeatureExtraction(Task):
         return {"features": np.array(self.asked(text), np.float32)}
 
 
-_TASKS: Final[dict[str, type[Task]]] = {
+TASKS: Final[dict[str, type[Task]]] = {
     "text-classification": TextClassification,
     "token-classification": TokenClassification,
     "fill-mask": FillMask,
@@ -330,7 +330,7 @@ def task_of(pipe: Any, source: SourceModel) -> Task:
     Raises:
         ModelError: It is called with options that are not served.
     """
-    kind = _TASKS[pipe.task]
+    kind = TASKS[pipe.task]
     options = {k: v for k, v in pipeline_options(source).items() if k not in _WITHOUT_EFFECT}
     unknown = sorted(options.keys() - kind.known_options)
     if unknown:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
 from pipeline.errors import UnavailableError
 from pipeline.flows.servers import Servers, open_servers
@@ -82,7 +83,11 @@ class Clients:
 
 
 def test_texts_are_answered_through_an_exchange_and_back(
-    letters: tuple[str, list[Any]], settings: Settings, servers: Servers, tritonpipe: Command
+    letters: tuple[str, list[Any]],
+    settings: Settings,
+    servers: Servers,
+    registry: MlflowClient,
+    tritonpipe: Command,
 ) -> None:
     name, pipelines = letters
     assert tritonpipe("promote", f"{name}/1").code == 0
@@ -110,7 +115,7 @@ def test_texts_are_answered_through_an_exchange_and_back(
         f"{name}.network": (1, 1, name),
         f"{name}.tokenizer": (1, 1, name),
     }
-    tags = {v: servers.registry._client.get_model_version(name, str(v)).tags for v in (1, 2)}  # type: ignore[attr-defined]
+    tags = {v: registry.get_model_version(name, str(v)).tags for v in (1, 2)}
     assert [tags[v]["tritonpipe.state"] for v in (1, 2)] == ["serving", "superseded"]
     for model in rows:
         assert tritonpipe("verify", model).code == 0
