@@ -10,6 +10,7 @@ packages are installed before that, as wheels and without any code of theirs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -78,8 +79,10 @@ def packages_of(source: SourceModel, settings: Settings, progress: Progress) -> 
         DependencyError: There is no pip, or no room.
     """
     with progress("packages") as describe:
+        requirements = requirements_of(source.path)
+        _expect_this_python(requirements.python, source)
         environment: Environment = build_environment(
-            requirements_of(source.path),
+            requirements,
             seconds=settings.export_seconds,
             most_bytes=settings.pyfunc_bytes,
         )
@@ -89,6 +92,17 @@ def packages_of(source: SourceModel, settings: Settings, progress: Progress) -> 
             f"{len(packages.installed)} for Python {packages.python_version}, {size:.0f} MiB packed"
         )
     return packages
+
+
+def _expect_this_python(wanted: str, source: SourceModel) -> None:
+    """The isolated child, which checks the packed model, is of the Python that runs this."""
+    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if wanted not in ("", ours):
+        raise ModelError(
+            f"{source.version} was logged with Python {wanted}, and tritonpipe runs on {ours}: its "
+            "code and packages cannot be checked",
+            hint=f"run tritonpipe, and Triton, with Python {wanted}, or log the model with {ours}",
+        )
 
 
 def pack_in_child(
