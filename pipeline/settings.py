@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     export_seconds: Annotated[float, Field(gt=0)] = 900.0
     """How long loading and exporting a model may take."""
 
+    env: Literal["ours", "model"] = "ours"
+    """With which packages models are exported: those that are installed here, or those that each
+    model asks for, which are installed for it first."""
+
     cache: str = ""
     """Folder of exports that need not be made again; by default below the user's cache folder, and
     ``off`` for none."""

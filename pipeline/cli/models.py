@@ -25,9 +25,20 @@ _REFERENCE = re.compile(
 @click.command()
 @click.argument("model")
 @click.option("--name", help="Serve it under this name instead of the registered model's.")
+@click.option(
+    "--env",
+    type=click.Choice(["ours", "model"]),
+    help="Export with the packages that are installed here, or with those that the model asks for.",
+)
 @dry_run_option
 @json_option
-def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001
+def promote(
+    model: str,
+    name: str | None,
+    env: str | None,
+    dry_run: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
     """Serve a model version: export, check, publish, confirm.
 
     MODEL is NAME@ALIAS, NAME/VERSION, or NAME for the default alias (TRITONPIPE_ALIAS, champion).
@@ -38,6 +49,7 @@ def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:
       tritonpipe promote fraud@champion
       tritonpipe promote fraud/7 --dry-run
       tritonpipe promote "Fraud model@champion" --name fraud
+      tritonpipe promote fraud/7 --env model
     """
     from pipeline.configuration import load_configuration
     from pipeline.flows.promote import plan_promotion
@@ -48,6 +60,8 @@ def promote(model: str, name: str | None, dry_run: bool, as_json: bool) -> None:
     alias = configuration.settings_of(None).alias
     request = request_from_text(model, alias=alias, triton_name=name)
     settings = configuration.settings_of(configuration.table_of(request.model))
+    if env is not None:
+        settings = settings.model_copy(update={"env": env})
     if dry_run:
         plan = plan_promotion(request, settings, progress=StageLog())
         emit(plan, as_json=as_json, human=lambda: print_plan(plan))

@@ -151,10 +151,12 @@ def _recorded(
 ) -> Iterator[tuple[str, Samples]]:
     """Origin and samples of each file of samples that the model carries."""
     is_batching = exported.served.is_batching
-    affordable = min(recorded.MOST_ROWS, recorded.MOST_BYTES * like.rows // max(like.nbytes, 1))
+    taken = 0
     for found in recorded.recorded_samples(source, exported.example):
-        rows = min(found.rows, max(affordable, 1)) if is_batching else found.rows
-        affordable -= rows
+        by_size = recorded.MOST_BYTES * like.rows // max(like.nbytes, 1)
+        affordable = max(min(recorded.MOST_ROWS, by_size) - taken, 1)
+        rows = min(found.rows, affordable) if is_batching else found.rows
+        taken += rows
         values = recorded.spread(found.values, found.rows, rows) if is_batching else found.values
         size = _ROWS_AT_ONCE if is_batching else rows
         starts = range(0, rows, size)

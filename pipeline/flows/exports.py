@@ -12,6 +12,8 @@ from pipeline.artifacts import Export, ModelVersion, Report, SourceModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import ModelError
 from pipeline.flows.export_cache import open_cache
+from pipeline.flows.inner_process import ModelPackages
+from pipeline.flows.model_packages import OURS, model_packages
 from pipeline.flows.packing import (
     check_packed_in_child,
     may_be_packed,
@@ -23,6 +25,7 @@ from pipeline.flows.progress import Progress
 from pipeline.flows.refusal import refused
 from pipeline.flows.worker import Limits, check_in_child, choose_exporter, export_in_child
 from pipeline.packed_models import PackedExport
+from pipeline.plugins import kinds
 from pipeline.settings import Settings
 from pipeline.tensors import ServedTensors
 
@@ -39,9 +42,10 @@ def made_export(
         UnavailableError: The index of packages does not answer.
     """
     (work / "export").mkdir()
+    own = _own_packages(source, settings, progress)
     with progress("export") as describe:
         try:
-            export, was_there = _graph(source, work / "export", limits, settings)
+            export, was_there = _graph(source, work / "export", limits, settings, own)
         except ModelError as error:
             if not may_be_packed(source, settings):
                 raise with_how_to_allow(error, source) from error
@@ -97,18 +101,33 @@ def checked(
     return report
 
 
+def _own_packages(
+    source: SourceModel, settings: Settings, progress: Progress
+) -> ModelPackages | None:
+    """The packages of the model to export it with, if that is wished and there is an exporter."""
+    if settings.env == OURS or not kinds("exporters").keys() & set(source.flavors):
+        return None
+    return model_packages(source, choose_exporter(source), settings, progress)
+
+
 def _graph(
-    source: SourceModel, folder: Path, limits: Limits, settings: Settings
+    source: SourceModel,
+    folder: Path,
+    limits: Limits,
+    settings: Settings,
+    packages: ModelPackages | None,
 ) -> tuple[Export, bool]:
     """The exported graph, and whether it was made before."""
 
     def make() -> Export:
-        return export_in_child(source, folder, limits=limits)
+        return export_in_child(source, folder, limits=limits, packages=packages)
 
     cache = open_cache(settings)
     if cache is None:
         return make(), False
-    return cache.export(source, choose_exporter(source), folder, make)
+    exporter = choose_exporter(source)
+    used = exporter if packages is None else f"{exporter} in {packages.key}"
+    return cache.export(source, used, folder, make)
 
 
 def _described(served: ServedTensors) -> str:

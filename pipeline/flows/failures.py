@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,13 +18,16 @@ from typing import Final
 from pipeline import errors
 from pipeline.flows.isolation import Entered
 from pipeline.flows.limits import Limits, exceeded
-from pipeline.flows.pins import described, differences, wheel_of
+from pipeline.flows.pins import WITH_ITS_OWN, described, differences, wheel_of
 
 LIMITS_HINT: Final = "load and convert the model by hand and watch what it does and uses"
 WALLS_HINT: Final = (
     "log everything that the model needs with it; if you trust it, TRITONPIPE_ISOLATION=off lets "
     "it reach what you can reach"
 )
+_LINES: Final = 20
+"""Lines of a process's output that an error shows."""
+
 _NO_NETWORK: Final = ("Network is unreachable", "name resolution", "Name or service not known")
 
 
@@ -64,6 +68,40 @@ def failure_of(
     return Failure(kind=type(error).__name__, message=error.message, hint=hint)
 
 
+def death_of(
+    subject: str, limits: Limits, status: int | None, lines: Sequence[str]
+) -> errors.ModelError:
+    """The error for a process that ended without an outcome.
+
+    Args:
+        subject: What was being done to which model.
+        limits: What the process could use.
+        status: Its exit status, negative for a signal; None if it took too long.
+        lines: What it said last.
+    """
+    message = f"{subject} {_cause_of_death(limits, status)}"
+    if lines:
+        message += "; its last output:\n" + "\n".join(lines[-_LINES:])
+    return errors.ModelError(message, hint=LIMITS_HINT)
+
+
+def _cause_of_death(limits: Limits, status: int | None) -> str:
+    if status is None:
+        return f"was ended after {limits.seconds:g} s, the time allowed"
+    if status >= 0:
+        return f"failed unexpectedly with exit status {status}"
+    number = -status
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number == signal.SIGXCPU:
+        return f"was ended after {limits.cpu_seconds} s of processor time, the most allowed"
+    if number == signal.SIGKILL:
+        return f"was ended by {name}: most often the machine or container ran out of memory"
+    return f"crashed with {name}"
+
+
 def _told(error: Exception, subject: str) -> str:
     if isinstance(error, errors.TritonpipeError):
         return error.message
@@ -93,11 +131,11 @@ def _versions_hint(error: errors.ModelError, model: Path) -> str:
     for cause in _causes(error):
         if isinstance(cause, ModuleNotFoundError) and cause.name and not _is_here(cause.name):
             package = wheel_of(cause.name, model)
-            return f"pip install {package}" if package else ""
+            return f"pip install {package}, or {WITH_ITS_OWN}" if package else ""
     if all(isinstance(cause, errors.TritonpipeError) for cause in _causes(error)):
         return ""  # found by an exporter, which knows better; no library has failed
     found = differences(model)
-    return f"{described(found)}; install the same, or log the model again" if found else ""
+    return f"{described(found)}; {WITH_ITS_OWN}; or log the model again" if found else ""
 
 
 def _is_here(module: str) -> bool:

@@ -21,6 +21,8 @@ _MOST_TOLD: Final = 6
 _OURS: Final = frozenset({"mlflow", "mlflow-skinny", "mlflow-tracing"})
 """They read the folder, whatever version wrote it."""
 
+WITH_ITS_OWN: Final = "promote --env model exports it with the versions of its training"
+
 _WHEELS: Final = {
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",

@@ -28,9 +28,10 @@ from pipeline import errors
 from pipeline.artifacts import Export, Report, SourceModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import ModelError, TritonpipeError
-from pipeline.flows.failures import LIMITS_HINT, Failure
+from pipeline.flows.failures import Failure, death_of
 from pipeline.flows.formats import runs_code
 from pipeline.flows.handed_back import expect_plain_files, last_lines_of, result_of
+from pipeline.flows.inner_process import ModelPackages
 from pipeline.flows.limits import Limits
 from pipeline.flows.unreadable import unreadable
 from pipeline.flows.worker_main import (
@@ -74,9 +75,6 @@ _POLL_SECONDS: Final = 0.02
 _GUARD_SECONDS: Final = 10.0
 """How long the guard of the child has for ending all that it started."""
 
-_LINES: Final = 20
-"""Lines of the child's output that an error shows."""
-
 _told: set[str] = set()
 """What this program has been told about isolation and versions already."""
 
@@ -102,16 +100,29 @@ def choose_exporter(source: SourceModel) -> str:
 
 
 def export_in_child(
-    source: SourceModel, destination: Path, *, limits: Limits | None = None
+    source: SourceModel,
+    destination: Path,
+    *,
+    limits: Limits | None = None,
+    packages: ModelPackages | None = None,
 ) -> Export:
     """Export a model into the empty folder ``destination``.
+
+    Args:
+        source: The fetched model.
+        destination: The folder.
+        limits: What the child may use.
+        packages: With which packages; None for those that are installed here.
 
     Raises:
         ModelError: The model cannot be exported as it was logged, or its code ended the child.
         DependencyError: A package that its flavor needs is not installed.
     """
     job = ExportJob(
-        source=source, exporter=choose_exporter(source), destination=destination.resolve()
+        source=source,
+        exporter=choose_exporter(source),
+        destination=destination.resolve(),
+        packages=packages,
     )
     outcome = run_in_child(f"exporting {source.version}", limits, export=job)
     export = outcome.export
@@ -172,7 +183,7 @@ def run_in_child(subject: str, limits: Limits | None, **work: Any) -> Outcome:
         if lines:
             _log.debug("output of %s:\n%s", subject, "\n".join(lines))
         if status != 0:
-            raise _died(job, status, lines)
+            raise death_of(subject, job.limits, status, lines)
         outcome = _outcome(job)
     _tell_once(outcome.notes)
     if outcome.failure is not None:
@@ -265,27 +276,3 @@ def _raised_again(failure: Failure) -> TritonpipeError:
     if not isinstance(kind, type) or not issubclass(kind, TritonpipeError):
         kind = ModelError
     return kind(failure.message, hint=failure.hint)
-
-
-def _died(job: Job, status: int | None, lines: list[str]) -> ModelError:
-    message = f"{job.subject} {_cause_of_death(job.limits, status)}"
-    if lines:
-        message += "; its last output:\n" + "\n".join(lines[-_LINES:])
-    return ModelError(message, hint=LIMITS_HINT)
-
-
-def _cause_of_death(limits: Limits, status: int | None) -> str:
-    if status is None:
-        return f"was ended after {limits.seconds:g} s, the time allowed"
-    if status >= 0:
-        return f"failed unexpectedly with exit status {status}"
-    number = -status
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    if number == signal.SIGXCPU:
-        return f"was ended after {limits.cpu_seconds} s of processor time, the most allowed"
-    if number == signal.SIGKILL:
-        return f"was ended by {name}: most often the machine or container ran out of memory"
-    return f"crashed with {name}"

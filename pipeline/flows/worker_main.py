@@ -13,15 +13,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Export, Report, SourceModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.flows.failures import Failure, failure_of
+from pipeline.flows.inner_process import ModelPackages, entered_before, go_on_inside
 from pipeline.flows.isolation import Entered, Level, enter
 from pipeline.flows.limits import Limits, impose
-from pipeline.flows.pins import described, differences
+from pipeline.flows.pins import WITH_ITS_OWN, described, differences
 from pipeline.packed_models import PackedExport, PythonPackages
 from pipeline.plugins import load_kind
 from pipeline.serialization import from_json, to_json
@@ -29,11 +31,19 @@ from pipeline.serialization import from_json, to_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportJob:
-    """Export a model with one kind of exporter into an empty folder."""
+    """Export a model with one kind of exporter into an empty folder.
+
+    Attributes:
+        source: The fetched model.
+        exporter: Name of the exporter.
+        destination: The folder.
+        packages: With which packages; None for those that are installed here.
+    """
 
     source: SourceModel
     exporter: str
     destination: Path
+    packages: ModelPackages | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +132,26 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-def main(job_file: str) -> None:
-    """Do the job; a failure that is nobody's fault here ends with a traceback and status 1."""
+def main(job_file: str, entered_file: str = "") -> None:
+    """Do the job; a failure that is nobody's fault here ends with a traceback and status 1.
+
+    Args:
+        job_file: The job.
+        entered_file: Of a process within the walls already, what it has left behind.
+    """
     job: Job = from_json(Job, json.loads(Path(job_file).read_text(encoding="utf-8")))
-    impose(job.limits)
     model = job.export.source.path if job.export is not None else None
+    packages = job.export.packages if job.export is not None else None
     entered = Entered(level=Level())
     try:
-        entered = _enter(job)
+        if entered_file:
+            entered = entered_before(Path(job_file), entered_file)
+        else:
+            impose(job.limits)
+            entered = _enter(job)
+            if packages is not None:
+                go_on_inside(packages, Path(job_file), entered)
+                return
         outcome = dataclasses.replace(_do(job), notes=_notes(entered, model))
     except Exception as error:
         failure = failure_of(
@@ -155,13 +177,17 @@ def _notes(entered: Entered, model: Path | None) -> tuple[str, ...]:
     """What somebody should know although it worked."""
     notes = [entered.told]
     if model is not None:
-        notes += [described([found]) for found in differences(model) if found.is_major]
+        notes += [
+            f"{described([found])}; {WITH_ITS_OWN}"
+            for found in differences(model)
+            if found.is_major
+        ]
     return tuple(note for note in notes if note)
 
 
 def _do(job: Job) -> Outcome:
     if job.export is not None:
-        exporter: Any = load_kind("exporters", job.export.exporter)()
+        exporter = _exporter(job.export)
         exported = exporter.export(job.export.source, job.export.destination)
         from pipeline.exporters.answers import keep_answers
 
@@ -190,6 +216,14 @@ def _do(job: Job) -> Outcome:
         cases=job.check.cases,
     )
     return Outcome(report=report)
+
+
+def _exporter(job: ExportJob) -> Any:
+    if job.packages is None:
+        return load_kind("exporters", job.exporter)()
+    # This package is not installed there, so it has no entry points.
+    module, _, name = job.packages.exporter.partition(":")
+    return getattr(import_module(module), name)()
 
 
 def _packed(job: PackJob) -> PackedExport:
@@ -231,4 +265,4 @@ def _files(value: Any) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
