@@ -11,7 +11,8 @@ import pytest
 from pipeline.artifacts import ModelVersion, SourceModel
 from pipeline.checks.gate import check_export
 from pipeline.errors import ModelError, UnavailableError
-from pipeline.flows.model_packages import ModelPackages, model_packages
+from pipeline.flows.inner_process import ModelPackages
+from pipeline.flows.model_packages import model_packages
 from pipeline.flows.progress import silent
 from pipeline.flows.worker import export_in_child
 from pipeline.samples import load_samples
