@@ -118,6 +118,8 @@ def _array(value: Any, name: str) -> Array:
         raise CannotBeCarriedError(f"{name!r} is of type {array.dtype}")
     elif array.dtype.kind not in _CARRIED:
         raise CannotBeCarriedError(f"{name!r} is of type {array.dtype}, which no tensor has")
+    if array.ndim == 0:
+        return array.reshape(1)  # Triton has no scalars
     return array.reshape(-1, 1) if array.ndim == 1 else array
 
 

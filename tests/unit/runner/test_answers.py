@@ -28,7 +28,8 @@ COLUMN = np.array([[1.0], [2.0]])
         ([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}], {"a": [[1], [2]], "b": [["x"], ["y"]]}),
         (np.array([1, 2], dtype=object), {"prediction": [[1], [2]]}),
         ([[1, 2], [3, 4]], {"prediction": [[1, 2], [3, 4]]}),
-        (4.5, {"prediction": 4.5}),
+        (4.5, {"prediction": [4.5]}),
+        ({"mean": 1.0, "names": ["x", "y"]}, {"mean": [1.0], "names": [["x"], ["y"]]}),
     ],
 )
 def test_every_usual_prediction_becomes_named_arrays(predicted: Any, expected: Any) -> None:
@@ -36,6 +37,7 @@ def test_every_usual_prediction_becomes_named_arrays(predicted: Any, expected: A
     assert list(found) == list(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
+        assert found[name].shape == np.shape(array)
         assert found[name].dtype == object or found[name].dtype.kind in "biuf"
 
 
