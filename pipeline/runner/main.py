@@ -95,8 +95,12 @@ def _serve(model: str, requests: int, answers: int) -> None:
 def _loaded(model: str) -> Callable[[Any], Any]:
     """Load the model by MLflow alone, and return what predicts on a frame."""
     os.environ.setdefault("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody is asked
+    import logging
+
     import mlflow.pyfunc
 
+    # What it says of other versions and hints would leave no place for the model's own last words.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     loaded = mlflow.pyfunc.load_model(model)
     from . import answers, contract
 
