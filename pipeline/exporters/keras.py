@@ -37,6 +37,9 @@ from pipeline.exporters.logged import (
 from pipeline.onnx_graph import onnx_model, rename_tensors
 from pipeline.samples import Array, Samples
 
+MOST_INNER_BYTES: Final = 256 * 2**20
+"""Of a graph with its weights in one file."""
+
 _PACKAGES: Final = ("keras", "onnx", "tensorflow-cpu", "tensorflow", "tf2onnx")
 _OPSET: Final = 18
 """The newest that tf2onnx writes."""
@@ -72,7 +75,13 @@ class KerasExporter:
             graph = _converted(function, model, source)
         number_names(graph, self.flavor)
         rename_tensors(graph, model.names, outputs)
-        onnx.save(graph, str(folder / ONNX_FILE))
+        # A graph that holds large weights is copied whole by everything that reads it.
+        onnx.save(
+            graph,
+            str(folder / ONNX_FILE),
+            save_as_external_data=graph.ByteSize() > MOST_INNER_BYTES,
+            location=f"{ONNX_FILE}.data",
+        )
         packages = [name for name in _PACKAGES if _is_installed(name)]
         described_graph = onnx_model(folder, source=source, flavor=self.flavor, packages=packages)
 

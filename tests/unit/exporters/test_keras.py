@@ -24,6 +24,7 @@ import tensorflow as tf
 from pipeline.artifacts import Export, SourceModel
 from pipeline.checks.gate import check_export
 from pipeline.errors import ModelError
+from pipeline.exporters import keras as exporter
 from pipeline.exporters.logged import GENERATED_ORIGIN
 from pipeline.flows.worker import Limits, export_in_child
 from pipeline.samples import load_samples
@@ -295,6 +296,17 @@ def test_layers_that_tf2onnx_alone_does_not_know(
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), last])
     exported = export(save(tmp_path / "model", model, ROWS))
     assert len(exported.onnx.inputs) == 1
+    assert_agrees(exported)
+
+
+def test_large_weights_lie_beside_the_graph(
+    export: Callable[..., Export], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "MOST_INNER_BYTES", 4096)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(64), keras.layers.Dense(64)])
+    exported = export(save(tmp_path / "model", model, ROWS))
+    files = {file.name for file in exported.onnx.path.iterdir()}
+    assert files == {"model.onnx", "model.onnx.data"}
     assert_agrees(exported)
 
 
