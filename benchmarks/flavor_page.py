@@ -12,6 +12,7 @@ from typing import Final
 PACKAGES: Final = (
     "mlflow", "mlflow-skinny", "numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx",
     "xgboost", "xgboost-cpu", "lightgbm", "catboost", "torch", "onnxscript",
+    "transformers", "tokenizers",
     "keras", "tensorflow-cpu", "tf2onnx",
 )  # fmt: skip
 REASON_LENGTH: Final = 150

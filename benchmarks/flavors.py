@@ -35,6 +35,7 @@ from flavor_keras import keras_kinds
 from flavor_models import Kind
 from flavor_page import Line, page_of, shortened
 from flavor_tensors import graph_kinds, network_kinds
+from flavor_texts import text_kinds
 
 from pipeline.artifacts import Export, SourceModel
 from pipeline.checks.gate import LARGEST_BATCH, check_export
@@ -68,7 +69,14 @@ def main() -> int:
     warnings.simplefilter("ignore")  # of the libraries about models as small as these
     logging.disable(logging.WARNING)
 
-    kinds = [*sklearn_kinds(), *booster_kinds(), *network_kinds(), *keras_kinds(), *graph_kinds()]
+    kinds = [
+        *sklearn_kinds(),
+        *booster_kinds(),
+        *network_kinds(),
+        *keras_kinds(),
+        *text_kinds(),
+        *graph_kinds(),
+    ]
     chosen = [
         kind for kind in kinds if options.only.lower() in f"{kind.flavor} {kind.name}".lower()
     ]
@@ -130,7 +138,7 @@ def looked_at(kind: Kind, folder: Path) -> Line:
     return _line(
         kind,
         route(export, source),
-        ", ".join(f"`{spec}`" for spec in export.onnx.inputs),
+        ", ".join(f"`{spec}`" for spec in (export.preprocessing or export.onnx).inputs),
         f"{sum(load_samples(file).rows for file in files)}",
         f"{report.max_absolute_error:.0e}" if report.max_absolute_error else "0",
         seconds,
@@ -156,6 +164,8 @@ def route(export: Export, source: SourceModel) -> str:
     """How the graph was made, by what it says itself."""
     if export.onnx.flavor == "onnx":
         return "passed through"
+    if export.preprocessing is not None:
+        return "tokenizer, and torch.onnx"
     if export.onnx.flavor == "pytorch":
         is_program = any(source.path.rglob("*.pt2"))
         return "torch.onnx of the program" if is_program else "torch.export, torch.onnx"
