@@ -82,11 +82,7 @@ def log(
     name: str,
     register: Callable[..., int],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., int]:
-    # It advertises type hints with a warning that no filter keeps back.
-    monkeypatch.setattr("mlflow.pyfunc.utils.data_validation.color_warning", lambda *_, **__: None)
-
     def logged(*, factor: float, loading: str = "works", allowed: bool = True) -> int:
         file = tmp_path / "price.py"
         file.write_text(CODE.format(factor=factor, loading=loading), encoding="utf-8")
