@@ -77,7 +77,7 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            with self.answering():
+            with self.answering(), _registry_uri(self.tracking_uri):
                 folder = download_artifacts(
                     artifact_uri=f"models:/{version.name}/{version.version}",
                     dst_path=str(destination),
@@ -232,6 +232,20 @@ def _registered_model(model: Any) -> RegisteredModel:
         aliases={alias: int(version) for alias, version in aliases.items()},
         tags=dict(model.tags or {}),
     )
+
+
+@contextmanager
+def _registry_uri(uri: str) -> Iterator[None]:
+    """Make this the registry that ``models:/`` means: MLflow takes no argument for it."""
+    import mlflow
+
+    before = mlflow.get_registry_uri()
+    mlflow.set_registry_uri(uri)
+    try:
+        yield
+    finally:
+        # One that follows the tracking server shall go on doing so.
+        mlflow.set_registry_uri("" if before == mlflow.get_tracking_uri() else before)
 
 
 def _datasets(run: Any) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from pipeline.artifacts import PromotionRequest
+from pipeline.registries.mlflow import MlflowRegistry
 from pipeline.registries.mlflow_copies import digest_of_copy
 from pipeline.stack.environment import ensure_server_environment
 from pipeline.stack.part import http_status
@@ -32,18 +34,10 @@ def original(name: str, register: Callable[..., int], registry: MlflowClient) ->
 
 
 def downloaded(client: MlflowClient, name: str, version: int, folder: Path) -> str:
-    from mlflow.artifacts import download_artifacts
-
     folder.mkdir()
-    return digest_of_copy(
-        Path(
-            download_artifacts(
-                artifact_uri=f"models:/{name}/{version}",
-                dst_path=str(folder),
-                tracking_uri=client.tracking_uri,
-            )
-        )
-    )
+    registry = MlflowRegistry(client.tracking_uri)
+    found = registry.resolve(PromotionRequest(model=name, version=version))
+    return digest_of_copy(registry.fetch(found, folder).path)
 
 
 def test_a_copy_has_the_same_bytes_and_the_authors_tags_and_twice_is_once(
@@ -89,7 +83,8 @@ def elsewhere(tmp_path: Path) -> Iterator[MlflowClient]:
             assert process.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        yield MlflowClient(f"http://127.0.0.1:{port}")
+        address = f"http://127.0.0.1:{port}"
+        yield MlflowClient(address, registry_uri=address)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
