@@ -32,7 +32,7 @@ test-unit: $(INSTALLED)  ## Laws and examples without any server, on all process
 	$(BIN)/pytest -n auto --dist loadscope tests/unit
 
 test-integration: $(INSTALLED)  ## The same against real servers, started once
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest -n 2 --dist loadfile tests/integration
 
 test-keras: $(INSTALLED)  ## Install Keras and TensorFlow (1.5 GB more), and run the tests that need them
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[keras]'
