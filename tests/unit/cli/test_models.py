@@ -7,6 +7,7 @@ from pipeline.artifacts import PromotionRequest
 from pipeline.cli import tritonpipe
 from pipeline.cli.models import request_from_text
 from pipeline.errors import RequestError
+from pipeline.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,21 @@ def test_every_command_explains_itself_with_examples(command: str) -> None:
     assert shown.exit_code == 0
     assert "Examples:" in shown.output
     assert f"tritonpipe {command}" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], "ours"), (["--env", "model"], "model"), (["--env", "ours"], "ours")],
+)
+def test_the_packages_of_an_export_can_be_chosen(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], expected: str
+) -> None:
+    seen = []
+
+    def plan(request: PromotionRequest, settings: Settings, *, progress: object) -> None:
+        seen.append(settings.env)
+        raise RequestError("enough was seen")
+
+    monkeypatch.setattr("pipeline.flows.promote.plan_promotion", plan)
+    CliRunner().invoke(tritonpipe, ["promote", "fraud/7", "--dry-run", *options])
+    assert seen == [expected]

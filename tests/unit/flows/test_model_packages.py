@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 from packaging.requirements import Requirement
 
 import pipeline
-from pipeline.artifacts import SourceModel
+from pipeline.artifacts import Export, SourceModel
 from pipeline.errors import ModelError
+from pipeline.flows import exports
 from pipeline.flows import model_packages as model_packages_module
 from pipeline.flows.inner_process import ModelPackages
 from pipeline.flows.model_packages import export_requirements, model_packages
 from pipeline.flows.progress import silent
-from pipeline.flows.worker import export_in_child
+from pipeline.flows.worker import Limits, export_in_child
 from pipeline.settings import Settings
 from pipeline.testing.exporter_contract import source_from_folder
 
+WISHES: tuple[Literal["ours", "model"], ...] = ("ours", "model", "model")
 MLMODEL = "flavors: {onnx: {data: model.onnx}}\nmodel_uuid: 1\n"
 
 
@@ -96,19 +100,6 @@ def test_an_exporter_of_others_cannot_come_along(
     assert "--env ours" in raised.value.hint
 
 
-def test_the_other_python_gives_the_same_export(
-    source: SourceModel, here: ModelPackages, tmp_path: Path
-) -> None:
-    exports = []
-    for name, packages in (("ours", None), ("its", here)):
-        (tmp_path / name).mkdir()
-        exports.append(export_in_child(source, tmp_path / name, packages=packages))
-    ours, its = exports
-    assert its.onnx.digest == ours.onnx.digest
-    assert its.samples.read_bytes() == ours.samples.read_bytes()
-    assert np.array_equal([p.origin for p in its.probes], [p.origin for p in ours.probes])
-
-
 def test_an_error_of_the_other_python_is_raised_here(
     source: SourceModel, here: ModelPackages, tmp_path: Path
 ) -> None:
@@ -124,3 +115,26 @@ def test_a_crash_of_the_other_python_is_told_as_what_it_is(
     (tmp_path / "out").mkdir()
     with pytest.raises(ModelError, match="exporting model/1 crashed with SIGABRT"):
         export_in_child(source, tmp_path / "out", packages=replace(here, exporter="os:abort"))
+
+
+def test_the_other_python_gives_the_same_export_and_the_cache_keeps_them_apart(
+    source: SourceModel, here: ModelPackages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "model_packages", lambda *asked: here)
+    made: list[str] = []
+
+    @contextmanager
+    def told(stage: str) -> Iterator[Callable[[str], None]]:
+        yield made.append
+
+    digests, answers = set(), set()
+    for number, env in enumerate(WISHES):
+        work = tmp_path / str(number)
+        work.mkdir()
+        settings = Settings(env=env, cache=str(tmp_path / "cache"))
+        export = exports.made_export(source, work, Limits(), settings, told)
+        assert isinstance(export, Export)
+        digests.add(export.onnx.digest)
+        answers.add(b"".join(file.read_bytes() for file in export.files[1:]))
+    assert [words.endswith("made before") for words in made] == [False, False, True]
+    assert len(digests) == len(answers) == 1
