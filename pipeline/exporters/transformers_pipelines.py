@@ -62,6 +62,15 @@ def load_pipeline(source: SourceModel) -> Any:
             "lengths cannot be in one batch",
             hint="set tokenizer.pad_token and model.config.pad_token_id before it is logged",
         )
+    most = max(pipe.tokenizer.get_vocab().values())
+    rows = pipe.model.get_input_embeddings().weight.shape[0]
+    if most >= rows:
+        raise ModelError(
+            f"the tokenizer of {source.version} does not fit its network: it gives tokens the "
+            f"numbers 0 to {most}, and the network knows {rows} of them",
+            hint="log the tokenizer that the network was trained with, or call "
+            "model.resize_token_embeddings(len(tokenizer)) before it is trained",
+        )
     return pipe
 
 

@@ -137,5 +137,5 @@ def test_a_tokenizer_that_does_not_fit_its_network_is_refused(
     register(name, small, "transformers", task=TASK, input_example=["a b"], signature=None)
     done = tritonpipe("promote", f"{name}/1")
     assert done.code == 6
-    assert "cannot predict" in done.err
+    assert "does not fit its network" in done.err
     assert not list(servers.repository.list_folder(name))

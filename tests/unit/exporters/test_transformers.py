@@ -182,6 +182,10 @@ def in_half(pipe: Any) -> None:
     pipe.model.to(torch.bfloat16)
 
 
+def with_more_words(pipe: Any) -> None:
+    pipe.tokenizer.add_tokens(["never", "learnt"])
+
+
 def without_padding(pipe: Any) -> None:
     pipe.tokenizer.pad_token = None
 
@@ -192,6 +196,7 @@ def without_padding(pipe: Any) -> None:
         (without_rust, "no tokenizer.json", "use_fast=True"),
         (in_half, r"weights of letters/1 are torch\.bfloat16", "dtype=torch.float32"),
         (without_padding, "no padding token", "pad_token_id"),
+        (with_more_words, "0 to 106, and the network knows 105", "resize_token_embeddings"),
     ],
 )
 def test_what_the_server_could_not_run_is_refused_with_the_way_out(
