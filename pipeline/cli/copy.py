@@ -15,7 +15,7 @@ from pipeline.cli.output import StageLog, emit, json_option
 @click.option("--to", default="", help="URI of another MLflow server; default: the same one.")
 @json_option
 def copy(source: str, name: str, alias: str, to: str, as_json: bool) -> None:  # noqa: FBT001
-    """Copy a version into another registered model, here or elsewhere.
+    """Copy a version into another registered model or MLflow.
 
     SOURCE is NAME@ALIAS or NAME/VERSION. The copy has the same artifacts, byte for byte, the tags
     of its author, and a tag that says where it comes from. Copied twice is copied once.

@@ -27,7 +27,7 @@ from pipeline.watch.notifications import DELIVERY, SIGNATURE, TIMESTAMP, signatu
 
 pytestmark = pytest.mark.integration
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 Register = Callable[..., int]
 
 
