@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "Python 3.11 or 3.12 is needed; found $(PYTHON). Set PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3.11-venv"; exit 1; }
-	@echo "Installing into $(VENV): a few minutes and about 2.3 GB, without PyTorch's CUDA packages"
+	@echo "Installing into $(VENV): a few minutes and about 2.5 GB, without PyTorch's CUDA packages"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,boosting,pytorch,transformers,signing,postgresql,tracing,dev]'
 	@touch $@

@@ -8,10 +8,7 @@ differently each time is refused, because nothing can be compared with it.
 from __future__ import annotations
 
 import dataclasses
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -24,14 +21,11 @@ from pipeline.exporters import Exported
 from pipeline.exporters.logged import HOW_TO_LOG, described
 from pipeline.exporters.torch_dimensions import expect_free_dimensions
 from pipeline.exporters.torch_models import Call, TorchModel, load_torch_model, sample_call
+from pipeline.exporters.torch_programs import quiet, save_program
 from pipeline.onnx_graph import load_graph, onnx_model, rename_tensors, strip_notes
 from pipeline.samples import Array, Samples
 
-MOST_INNER_BYTES: Final = 256 * 2**20
-"""Of weights that are part of the graph's own file."""
-
 _PACKAGES: Final = ("onnx", "onnxscript", "torch")
-_CHATTER: Final = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
 
 
 class PytorchExporter:
@@ -52,11 +46,11 @@ class PytorchExporter:
 
         folder = destination / "onnx"
         folder.mkdir()
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             model = load_torch_model(source)
             call = sample_call(model, source)
             expected = _expected(model, call, source)
-            _save(_convert(model, call, source), folder / ONNX_FILE)
+            save_program(_convert(model, call, source), folder / ONNX_FILE)
             _name_tensors(folder / ONNX_FILE, call, list(expected), source)
             describe = partial(
                 onnx_model, folder, source=source, flavor=self.flavor, packages=_PACKAGES
@@ -76,28 +70,12 @@ class PytorchExporter:
 
         def ask(values: Mapping[str, Array]) -> Samples:
             inputs = {name: values[name] for name in call.names}
-            with _quiet(), torch.no_grad():
+            with quiet(), torch.no_grad():
                 outputs = _predict(model, tuple(inputs.values()), source)
             return Samples(inputs=inputs, outputs=outputs)
 
         example = dict(zip(call.names, call.arrays, strict=True))
         return Exported(onnx=onnx, example=example, origin=call.origin, ask=ask)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch tells its own developers a lot; errors are raised anyway."""
-    loggers = [logging.getLogger(name) for name in _CHATTER]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _expected(model: TorchModel, call: Call, source: SourceModel) -> dict[str, Array]:
@@ -193,16 +171,6 @@ def _convert(model: TorchModel, call: Call, source: SourceModel) -> Any:
             hint="make torch.onnx.export(model, args, dynamo=True) work, or export to ONNX "
             "yourself and log it with mlflow.onnx",
         ) from error
-
-
-def _save(program: Any, file: Path) -> None:
-    """Write the graph; large weights into a file beside it, from which they need not be copied.
-
-    A graph that holds its weights is copied whole by everything that reads or writes it.
-    """
-    constants = (value.const_value for value in program.model.graph.initializers.values())
-    size = sum(constant.nbytes for constant in constants if constant is not None)
-    program.save(str(file), external_data=size > MOST_INNER_BYTES)
 
 
 def _traceable(call: Call) -> Iterator[Array]:

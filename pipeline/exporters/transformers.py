@@ -25,7 +25,7 @@ from pipeline.exporters.transformers_steps import write_step
 from pipeline.exporters.transformers_tasks import Task, task_of
 from pipeline.onnx_graph import onnx_model
 from pipeline.samples import Array, Samples
-from pipeline.text_steps import TEXT
+from pipeline.text_steps import TEXT, TextStep
 from pipeline.token_axes import token_axes
 
 _PACKAGES: Final = ("onnx", "onnxscript", "tokenizers", "torch", "transformers")
@@ -68,18 +68,19 @@ class TransformersExporter:
             save_network(task, tokens, folder / ONNX_FILE, source)
             preprocessing = write_step(task, step)
         onnx = onnx_model(folder, source=source, flavor=self.flavor, packages=_PACKAGES)
-        axes = token_axes(preprocessing, onnx)
+        axes, longest = token_axes(preprocessing, onnx), TextStep(step).longest
 
         def ask(values: Mapping[str, Array]) -> Samples:
             with quiet(), torch.no_grad():
-                return axes.stacked([*map(partial(_asked, task), values[TEXT].ravel())])
+                asked = partial(_asked, task, longest=longest)
+                return axes.stacked([*map(asked, values[TEXT].ravel())])
 
         return Exported(
             onnx=onnx, example=example, origin=origin, ask=ask, preprocessing=preprocessing
         )
 
 
-def _asked(task: Task, text: Any) -> Samples:
+def _asked(task: Task, text: Any, *, longest: int | None = None) -> Samples:
     """What the pipeline says to one text, and what its tokenizer makes of it.
 
     Raises:
@@ -87,11 +88,14 @@ def _asked(task: Task, text: Any) -> Samples:
     """
     try:
         tokens = task.tokens(str(text))
-        answer = task.answer(str(text), tokens)
+        found = tokens["input_ids"].shape[1]
+        answer = task.answer(str(text), tokens) if found <= (longest or found) else {}
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(f"it cannot predict on {str(text)[:60]!r}: {described(error)}") from error
+    if not answer:
+        raise ModelError(f"it takes {longest} tokens at most, and a text has {found}")
     return Samples(
         inputs={TEXT: np.array([[str(text)]], dtype=object)}, outputs={**tokens, **answer}
     )

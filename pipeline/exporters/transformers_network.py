@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.artifacts import SourceModel
 from pipeline.errors import ModelError
 from pipeline.exporters.logged import described
+from pipeline.exporters.torch_programs import save_program
 from pipeline.exporters.transformers_tasks import Task
 from pipeline.onnx_graph import load_graph, rename_tensors, strip_notes
 from pipeline.samples import Array
@@ -37,7 +38,7 @@ def save_network(
     """
     import onnx
 
-    _converted(task, tokens, source).save(str(file))
+    save_program(_converted(task, tokens, source), file)
     graph = load_graph(file)
     strip_notes(graph)
     rename_tensors(graph, task.fed, task.outputs)

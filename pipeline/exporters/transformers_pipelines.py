@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from pipeline.artifacts import SourceModel
 from pipeline.errors import ModelError
+from pipeline.exporters import torch_programs
 from pipeline.exporters.logged import loaded
 
 TASKS: Final = ("text-classification", "token-classification", "fill-mask", "feature-extraction")
@@ -21,15 +19,6 @@ _OFFLINE: Final = {
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-_CHATTER: Final = (
-    "mlflow",
-    "torch.onnx",
-    "torch.export",
-    "torch._export",
-    "onnxscript",
-    "onnx_ir",
-    "transformers",
-)
 
 
 def load_pipeline(source: SourceModel) -> Any:
@@ -82,20 +71,9 @@ def pipeline_options(source: SourceModel) -> dict[str, Any]:
     return dict(flavors.get("python_function", {}).get("config") or {})
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Torch and transformers tell their developers a lot; errors are raised anyway."""
-    loggers = [logging.getLogger(name) for name in _CHATTER]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def quiet() -> AbstractContextManager[None]:
+    """Torch, MLflow and transformers tell a lot; errors are raised anyway."""
+    return torch_programs.quiet("mlflow", "transformers")
 
 
 def _load(source: SourceModel) -> Any:

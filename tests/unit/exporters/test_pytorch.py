@@ -16,7 +16,7 @@ from torch import nn
 from pipeline.artifacts import Export, SourceModel
 from pipeline.checks.gate import check_export
 from pipeline.errors import ModelError
-from pipeline.exporters import pytorch
+from pipeline.exporters import torch_programs
 from pipeline.exporters.logged import GENERATED_ORIGIN, LOGGED_ORIGIN
 from pipeline.exporters.pytorch import PytorchExporter
 from pipeline.onnx_graph import load_graph
@@ -113,7 +113,7 @@ def test_large_weights_lie_beside_the_graph(
     export: Callable[..., Export], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A graph that holds them is copied whole by whatever reads it."""
-    monkeypatch.setattr(pytorch, "MOST_INNER_BYTES", 64 * 64)
+    monkeypatch.setattr(torch_programs, "MOST_INNER_BYTES", 64 * 64)
     inputs = np.eye(4, 64, dtype=np.float32)
     exported = export(nn.Linear(64, 64).eval(), [("float32", (-1, 64), None)], inputs)
     sizes = {file.name: file.stat().st_size for file in exported.onnx.path.iterdir()}
