@@ -34,6 +34,7 @@ class Absent:
         if name.split(".")[0] in {
             "torch", "sklearn", "skl2onnx", "pandas", "onnxscript", "pytest", "hypothesis",
             "model_signing", "cryptography", "psycopg", "boto3", "xgboost", "lightgbm", "catboost",
+            "transformers", "tokenizers",
         }:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
