@@ -22,7 +22,8 @@ from pipeline.exporters.logged import described, example_or_generated
 from pipeline.exporters.transformers_network import save_network
 from pipeline.exporters.transformers_pipelines import load_pipeline, quiet
 from pipeline.exporters.transformers_steps import write_step
-from pipeline.exporters.transformers_tasks import Task, task_of
+from pipeline.exporters.transformers_task import Task
+from pipeline.exporters.transformers_tasks import task_of
 from pipeline.onnx_graph import onnx_model
 from pipeline.samples import Array, Samples
 from pipeline.text_steps import TEXT, TextStep

@@ -15,7 +15,7 @@ from pipeline.artifacts import SourceModel
 from pipeline.errors import ModelError
 from pipeline.exporters.logged import described
 from pipeline.exporters.torch_programs import save_program
-from pipeline.exporters.transformers_tasks import Task
+from pipeline.exporters.transformers_task import Task
 from pipeline.onnx_graph import load_graph, rename_tensors, strip_notes
 from pipeline.samples import Array
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.artifacts import Preprocessing
-from pipeline.exporters.transformers_tasks import Task
+from pipeline.exporters.transformers_task import Task
 from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 from pipeline.text_steps import STEP_FILE, TEXT, TOKENIZER_FILE
 

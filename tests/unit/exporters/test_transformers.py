@@ -19,11 +19,11 @@ from pipeline.exporters import transformers_pipelines
 from pipeline.exporters.transformers import TransformersExporter
 from pipeline.exporters.transformers_pipelines import load_pipeline, quiet
 from pipeline.exporters.transformers_steps import write_step
+from pipeline.exporters.transformers_task import Task
 from pipeline.exporters.transformers_tasks import (
     TASKS,
     FeatureExtraction,
     FillMask,
-    Task,
     TextClassification,
     TokenClassification,
     task_of,
