@@ -158,7 +158,7 @@ def _state_of(seen: Seen, wish: Wish) -> tuple[str, str, float | None]:
     unserved = wish.model in seen.unserved
     if published is not None and is_fulfilled(wish, published) and not unserved:
         return SERVING, "", None
-    if published is not None and published.is_proven and published.taken_back == wish.version:
+    if published is not None and published.taken_back == wish.version:
         by = published.rolled_back_by
         return HELD, f"{by} rolled back from version {wish.version} to {published.version}", None
     if seen.unmet.get(wish.model):

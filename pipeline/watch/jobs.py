@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
@@ -33,6 +33,7 @@ from pipeline.watch.wishes import Wish
 _PRELOADED: Final = ("pipeline.watch.jobs", "mlflow.tracking", "pipeline.stores.objects", "onnx")
 _STAGE: Final = "stage"
 _OUTCOME: Final = "outcome"
+_INTERRUPTED: Final = Outcome(kind=INTERRUPTED, message="ended because it was no longer wanted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class Job:
         if self._outcome is not None:
             return self._outcome
         if self.is_cancelled:
-            return Outcome(kind=INTERRUPTED, message="ended because it was no longer wanted")
+            return _INTERRUPTED
         how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
         return Outcome(
             kind=DIED,
@@ -142,7 +143,6 @@ def _main(task: Task, sender: Connection, lifeline: Connection) -> None:
     # Ctrl-C in a terminal goes to the watcher alone, which knows what to do with each job.
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
     tempfile.tempdir = None
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 
@@ -152,11 +152,15 @@ def _main(task: Task, sender: Connection, lifeline: Connection) -> None:
         yield lambda _text: None
 
     try:
+        signal.signal(signal.SIGTERM, _interrupt)
         outcome = _outcome_of(task, progress)
-    finally:
         # Nothing may come between the outcome and its telling.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sender.send((_OUTCOME, outcome))
+    except KeyboardInterrupt:  # it came between two of these statements
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        outcome = _INTERRUPTED
+    with suppress(OSError):  # the watcher is gone
+        sender.send((_OUTCOME, outcome))
 
 
 def _outcome_of(task: Task, progress: Callable[[str], Any]) -> Outcome:
@@ -168,7 +172,7 @@ def _outcome_of(task: Task, progress: Callable[[str], Any]) -> Outcome:
     except TritonpipeError as error:
         return Outcome(kind=type(error).__name__, message=error.message, hint=error.hint)
     except KeyboardInterrupt:
-        return Outcome(kind=INTERRUPTED, message="ended because it was no longer wanted")
+        return _INTERRUPTED
     except Exception as error:  # noqa: BLE001  a bug must not end the loop, nor be lost
         return Outcome(kind=BUG, message=f"{type(error).__name__}: {error}", hint="please report")
     return Outcome(kind=result.outcome, seconds=result.seconds)

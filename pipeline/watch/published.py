@@ -9,6 +9,7 @@ from typing import Final
 
 from pipeline.errors import ConflictError
 from pipeline.flows.journal import (
+    COMMITTING,
     CONFIRMED,
     ROLLBACK,
     Journal,
@@ -37,8 +38,8 @@ class Published:
             it is not known.
         is_proven: Whether the last attempt has an outcome. A run that was killed, or is at work
             now, has none.
-        taken_back: The version that somebody rolled back from, if that was the last thing that
-            happened; else None.
+        taken_back: The version that somebody rolled back from, or does now, if that is the last
+            thing that happened; else None.
         rolled_back_by: Who it was; empty likewise.
         problem: What could not be read; empty if all could.
     """
@@ -112,9 +113,10 @@ class PublishedModels:
 
 
 def _last_rollback(entries: list[JournalEntry]) -> JournalEntry | None:
-    """The last attempt of all, if it was a rollback that is proven."""
+    """The last attempt of all, if it was a rollback that is proven or under way."""
     last = next(reversed(attempts(entries)), None)
-    return last if last and (last.action, last.event) == (ROLLBACK, CONFIRMED) else None
+    is_wanted = last is not None and last.event in {COMMITTING, CONFIRMED}
+    return last if last and is_wanted and last.action == ROLLBACK else None
 
 
 def _configs(objects: Iterable[StoredObject]) -> dict[str, tuple[object, ...]]:

@@ -462,6 +462,7 @@ def forwarder(target: str) -> Iterator[tuple[str, threading.Event]]:
             for end in (source, sink):
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
+            source.close()
 
         def accept() -> None:
             with suppress(OSError):

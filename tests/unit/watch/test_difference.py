@@ -110,6 +110,8 @@ def test_a_version_that_somebody_rolled_back_from_waits_for_another_wish() -> No
     found = decide(seen(wish(8), there=(there,)))
     assert (only(found).state, found.promote) == (HELD, ())
     assert "eve@host" in only(found).reason
+    under_way = decide(seen(wish(8), there=(replace(there, is_proven=False),)))
+    assert (only(under_way).state, under_way.promote) == (HELD, ())
     assert decide(seen(wish(9), there=(there,))).promote == (wish(9),)
     assert only(decide(seen(wish(7), there=(there,)))).state == SERVING
 

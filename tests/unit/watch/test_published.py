@@ -51,6 +51,15 @@ def test_a_rollback_tells_from_what_and_by_whom(
     assert reader.read()[MODEL].taken_back is None
 
 
+def test_a_rollback_under_way_is_one(scene: SimulatedRepository, reader: PublishedModels) -> None:
+    scene.publish(1, 2)
+    scene.serve(1, 2)
+    scene.journal.append(MODEL, action=ROLLBACK, event=COMMITTING, version=1, previous=2)
+    reader.forget([MODEL])
+    found = reader.read()[MODEL]
+    assert (found.taken_back, found.is_proven) == (2, False)
+
+
 def test_an_open_attempt_is_looked_at_again_although_its_config_stays(
     scene: SimulatedRepository, reader: PublishedModels
 ) -> None:
