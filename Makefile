@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-unit test-integration test-keras radosgw prove lint format check bench flavors clean
+.PHONY: help install demo test test-unit test-exporters test-integration test-keras radosgw prove lint format check bench flavors clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -26,17 +26,20 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## The main job on real servers: train, promote, query, roll back under load
 	$(BIN)/tritonpipe demo $(DEMO_OPTIONS)
 
-test: test-unit test-integration  ## Prove it: unit tests, then the real MLflow, S3 and Triton
+test: test-unit test-exporters test-integration  ## Prove it: unit tests, conversions, real servers
 
 test-unit: $(INSTALLED)  ## Laws and examples without any server, on all processors
 	$(BIN)/pytest -n auto --dist loadscope tests/unit
+
+test-exporters: $(INSTALLED)  ## Real models of every flavor, converted by the real libraries
+	$(BIN)/pytest -n auto --dist loadscope tests/exporters
 
 test-integration: $(INSTALLED)  ## The same against real servers, started once
 	$(BIN)/pytest -n 2 --dist loadfile tests/integration
 
 test-keras: $(INSTALLED)  ## Install Keras and TensorFlow (1.5 GB more), and run the tests that need them
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[keras]'
-	$(BIN)/pytest tests/unit/exporters/test_keras.py
+	$(BIN)/pytest tests/exporters/test_keras.py
 
 radosgw: $(INSTALLED)  ## Ceph's gateway, from Debian 13, below ~/.cache: some tests use it if it is there
 	$(BIN)/python -P -m pipeline.testing.radosgw

@@ -165,7 +165,7 @@ def _run(command: Sequence[str], deadline: float) -> tuple[int | None, list[str]
             with suppress(ProcessLookupError):
                 limit = (_MOST_FILE_BYTES, _MOST_FILE_BYTES)
                 resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limit)
-            output, _ = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
+            output, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
         except BaseException as error:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,13 +1,18 @@
-"""Warnings of third parties that their own releases have to answer for; ours stay errors."""
+"""Exporters convert real models with the real libraries, and talk to no server.
+
+Warnings of third parties that their own releases have to answer for are no errors; ours are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pytest_socket import disable_socket, enable_socket
 
 from pipeline.artifacts import OnnxModel, SourceModel
 from pipeline.exporters import Exporter
@@ -23,6 +28,20 @@ THIRD_PARTY_WARNINGS = (
     # torch.export, called by MLflow, says so of every LSTM.
     "ignore:The tensor attributes self.lstm:UserWarning",
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets() -> Iterator[None]:
+    disable_socket(allow_unix_socket=True)
+    yield
+    enable_socket()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("TRITONPIPE_", "MLFLOW_", "AWS_")):
+            monkeypatch.delenv(name)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
