@@ -76,6 +76,8 @@ def install_wheels(
         DependencyError: There is no pip, or the environment cannot be made.
     """
     status, output = _run([str(python), "-I", "-m", "venv", "--without-pip", str(root)], deadline)
+    if status is None:
+        raise _took_too_long()
     if status:
         raise DependencyError(f"{python} cannot make an environment: {output[-1:]}")
     bounds = root / "constraints.txt"
@@ -86,11 +88,7 @@ def install_wheels(
     command += ["--constraint", str(bounds), "--", *packages]
     status, output = _run(command, deadline)
     if status is None:
-        raise ModelError(
-            "installing the packages of the model took longer than allowed",
-            hint="run it again: what was downloaded already is kept by pip; or log the model with "
-            "exact versions, which pip resolves at once",
-        )
+        raise _took_too_long()
     if status:
         raise _failed(output)
 
@@ -113,6 +111,14 @@ def normalize_records(site_packages: Path) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(sorted(rows))
         record.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _took_too_long() -> ModelError:
+    return ModelError(
+        "installing the packages of the model took longer than allowed",
+        hint="run it again: what was downloaded already is kept by pip; or log the model with "
+        "exact versions, which pip resolves at once",
+    )
 
 
 def _failed(output: Sequence[str]) -> Exception:
