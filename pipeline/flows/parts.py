@@ -66,17 +66,26 @@ def recorded_parts(servers: Servers, release: Release) -> tuple[Candidate, ...]:
 def proof_of_all(
     servers: Servers,
     candidates: Sequence[Candidate],
+    state: RepositoryState,
     *,
     seconds: float,
     progress: Progress,
 ) -> Served | None:
-    """The proof of the last one, if all of them are served already and prove it."""
+    """The proof of the last one, if all of them are served already and prove it.
+
+    Args:
+        servers: Where they are served.
+        candidates: What shall be served, what clients ask last.
+        state: What the store holds of that one.
+        seconds: How long the servers may take to answer.
+        progress: Told the stages.
+    """
     proof = None
     for candidate in candidates:
         model = candidate.release.manifest.model
         proof = proof_of_served(
             servers,
-            read_state(servers.repository, model),
+            state if model == state.model else read_state(servers.repository, model),
             candidate.release,
             candidate.golden,
             seconds=seconds,

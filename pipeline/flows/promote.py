@@ -63,7 +63,7 @@ def promote(
         if reusable is not None:
             *parts, candidate = reusable
             seconds = settings.confirm_seconds
-            served = proof_of_all(servers, reusable, seconds=seconds, progress=watch)
+            served = proof_of_all(servers, reusable, state, seconds=seconds, progress=watch)
         else:
             prepared = stack.enter_context(prepare(servers, version, state, settings, watch))
             candidate, report = prepared.candidate, prepared.report

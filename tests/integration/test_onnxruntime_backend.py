@@ -64,7 +64,8 @@ def install_backends(environment: Path, folder: Path) -> Path:
     shutil.copy(stub, folder / "python")
     ours = folder / "onnxruntime"
     shutil.copytree(PACKAGE / "stack" / "triton_backends" / "onnxruntime", ours)
-    shutil.copy(PACKAGE / "manifest.py", ours)
+    for module in ("manifest.py", "request_groups.py"):
+        shutil.copy(PACKAGE / module, ours)
     return site_packages
 
 
