@@ -62,6 +62,7 @@ check: lint test  ## Everything that must pass before a change lands
 bench: $(INSTALLED)  ## Measure serving, promotion, uploads and the mirror; prints tables
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/promotion.py
+	$(BIN)/python benchmarks/alias_to_answer.py
 	$(BIN)/python benchmarks/sync.py
 	$(BIN)/python benchmarks/mirror.py
 

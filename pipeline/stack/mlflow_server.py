@@ -37,6 +37,8 @@ def launch_mlflow(state: StateDirectory, environment: ServerEnvironment, port: i
             # Webhooks to this machine are the point of a local stack; MLflow refuses them else.
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+            # Otherwise a new webhook is told of nothing for up to a minute.
+            "MLFLOW_WEBHOOK_CACHE_TTL": "1",
         },
         directory=folder,
         ports=(port,),

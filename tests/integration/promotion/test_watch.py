@@ -374,7 +374,7 @@ class TestNotifications:
             "is_new"
         ]
         try:
-            # MLflow knows for up to a minute that nobody wants to be told of an alias.
+            # MLflow remembers for a moment that nobody wants to be told of an alias.
             deadline = time.monotonic() + PATIENCE
             while not watcher.told(kind="started"):
                 assert time.monotonic() < deadline, watcher.events
