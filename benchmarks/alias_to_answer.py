@@ -199,7 +199,7 @@ def print_table(
 
 def idle(models: int) -> None:
     """The cost of a round over many models that need nothing."""
-    with idle_rounds(models) as rounds:
+    with idle_rounds(models, NAME) as rounds:
         first = timed(rounds.step)
         later = [timed(rounds.step) for _ in range(5)]
     wall, cpu = (statistics.median(each[n] for each in later) for n in (0, 1))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from mlflow.tracking import MlflowClient
@@ -27,15 +28,19 @@ _DATA = b"x" * 100
 
 
 @contextmanager
-def idle_rounds(count: int) -> Iterator[Rounds]:
-    """Rounds over so many models, in a repository of their own, which no Triton polls."""
+def idle_rounds(count: int, like: str) -> Iterator[Rounds]:
+    """Rounds over so many models, in a repository of their own, which no Triton polls.
+
+    Their versions have the artifacts of version 1 of the registered model ``like``.
+    """
     os.environ["TRITONPIPE_REPOSITORY"] += "-idle"
     settings = load_settings()
     with open_servers(settings) as servers:
         names = [f"idle-{n:05}" for n in range(count)]
         client = MlflowClient()
+        first = client.get_model_version(like, "1")
         with ThreadPoolExecutor(max_workers=8) as workers:
-            list(workers.map(lambda name: register(client, name), names))
+            list(workers.map(lambda name: register(client, name, first), names))
             list(
                 workers.map(lambda name: publish(servers.repository, servers.journal, name), names)
             )
@@ -43,10 +48,12 @@ def idle_rounds(count: int) -> Iterator[Rounds]:
         yield Rounds(servers, plan, Workshop(), lambda _event: None)
 
 
-def register(client: MlflowClient, name: str) -> None:
+def register(client: MlflowClient, name: str, like: Any) -> None:
     """A registered model with one version and its alias."""
     client.create_registered_model(name)
-    client.create_model_version(name, source="mlflow-artifacts:/none")
+    client.create_model_version(
+        name, like.source, run_id=like.run_id, model_id=like.source.removeprefix("models:/")
+    )
     client.set_registered_model_alias(name, "champion", "1")
 
 
