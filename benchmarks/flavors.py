@@ -30,6 +30,7 @@ from typing import Any, Final
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two models are looked at side by side
 
 from flavor_boosters import booster_kinds
+from flavor_code import FLAVOR, code_kinds, packed
 from flavor_estimators import sklearn_kinds
 from flavor_keras import keras_kinds
 from flavor_models import Kind
@@ -43,7 +44,9 @@ from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import ModelError
 from pipeline.flows.worker import check_in_child, export_in_child
 from pipeline.onnx_graph import load_graph
+from pipeline.packed_models import PackedExport
 from pipeline.samples import load_samples
+from pipeline.tensors import TensorSpec
 from pipeline.testing.exporter_contract import source_from_folder
 
 ROOT: Final = Path(__file__).parents[1]
@@ -76,6 +79,7 @@ def main() -> int:
         *keras_kinds(),
         *text_kinds(),
         *graph_kinds(),
+        *code_kinds(),
     ]
     chosen = [
         kind for kind in kinds if options.only.lower() in f"{kind.flavor} {kind.name}".lower()
@@ -126,22 +130,29 @@ def looked_at(kind: Kind, folder: Path) -> Line:
         (folder / name).mkdir()
     started = time.perf_counter()
     seconds = None
+    export: Export | PackedExport
     try:
-        export = export_in_child(source, folder / "exported")
-        seconds = time.perf_counter() - started
-        report = check_in_child(
-            export, cases=folder / "cases", tolerances=Tolerances(), max_batch_size=LARGEST_BATCH
-        )
+        if kind.flavor == FLAVOR:
+            export, report = packed(source, folder)
+        else:
+            export = graph = export_in_child(source, folder / "exported")
+            seconds = time.perf_counter() - started
+            report = check_in_child(
+                graph,
+                cases=folder / "cases",
+                tolerances=Tolerances(),
+                max_batch_size=LARGEST_BATCH,
+            )
     except ModelError as error:
         return _line(kind, "", "", "", "", seconds or time.perf_counter() - started, error.message)
     files = (export.samples, *(probe.samples for probe in export.probes))
     return _line(
         kind,
         route(export, source),
-        ", ".join(f"`{spec}`" for spec in (export.preprocessing or export.onnx).inputs),
+        ", ".join(f"`{spec}`" for spec in clients_send(export)),
         f"{sum(load_samples(file).rows for file in files)}",
         f"{report.max_absolute_error:.0e}" if report.max_absolute_error else "0",
-        seconds,
+        seconds or time.perf_counter() - started,
         "" if report.ok else report.problems[0] if report.problems else "nothing was compared",
     )
 
@@ -160,8 +171,17 @@ def _line(
     )
 
 
-def route(export: Export, source: SourceModel) -> str:
+def clients_send(export: Export | PackedExport) -> tuple[TensorSpec, ...]:
+    """The inputs of clients."""
+    if isinstance(export, PackedExport):
+        return export.packed.inputs
+    return (export.preprocessing or export.onnx).inputs
+
+
+def route(export: Export | PackedExport, source: SourceModel) -> str:
     """How the graph was made, by what it says itself."""
+    if isinstance(export, PackedExport):
+        return "own code, packed"
     if export.onnx.flavor == "onnx":
         return "passed through"
     if export.preprocessing is not None:
