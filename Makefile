@@ -34,7 +34,7 @@ test-unit: $(INSTALLED)  ## Laws and examples without any server, on all process
 test-exporters: $(INSTALLED)  ## Real models of every flavor, converted by the real libraries
 	$(BIN)/pytest -n auto --dist loadscope tests/exporters
 
-test-integration: $(INSTALLED)  ## The same against real servers, started once
+test-integration: $(INSTALLED)  ## The same against real servers, on two stacks side by side
 	$(BIN)/pytest -n 2 --dist loadfile tests/integration
 
 test-keras: $(INSTALLED)  ## Install Keras and TensorFlow (1.5 GB more), and run the tests that need them
