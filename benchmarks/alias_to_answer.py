@@ -32,6 +32,7 @@ from idle_registry import idle_rounds
 from mlflow.tracking import MlflowClient
 from sklearn.linear_model import LogisticRegression
 
+from pipeline.errors import UnavailableError
 from pipeline.flows.servers import open_servers
 from pipeline.settings import load_settings
 from pipeline.stack import Stack
@@ -169,7 +170,7 @@ def is_right(triton: TritonClient, version: int, model: LogisticRegression) -> b
     """Whether the version that is wished answers, and as the model itself does."""
     try:
         answer = triton.infer("grpc", NAME, {"X": ROWS})
-    except Exception:  # noqa: BLE001  not served yet
+    except UnavailableError:  # not served yet
         return False
     expected = model.predict_proba(ROWS)
     return answer.version == version and np.allclose(

@@ -42,7 +42,7 @@ DEFAULT: Final = "default"
 ENVIRONMENT: Final = "environment"
 
 _OWN_KEYS: Final = frozenset({"serve", "watch", "requires", "metrics"})
-_EVERYWHERE: Final = frozenset(
+OF_THE_SYSTEM: Final = frozenset(
     {
         "tracking_uri", "repository", "records", "triton_http", "triton_grpc", "lock",
         "verify_key", "verify_certificates", "verify_identity", "verify_issuer", "cache",
@@ -186,7 +186,7 @@ def _settings(base: Settings, *layers: Mapping[str, Any]) -> Settings:
 def _table(file: Path, pattern: str, content: Any) -> ModelTable:
     where = f'models."{pattern}"'
     values = _mapping(file, where, content)
-    allowed = (frozenset(Settings.model_fields) - _EVERYWHERE) | _OWN_KEYS
+    allowed = (frozenset(Settings.model_fields) - OF_THE_SYSTEM) | _OWN_KEYS
     _refuse_unknown(file, where, values, allowed)
     watch = values.get("watch", True)
     if not isinstance(watch, bool):
@@ -238,7 +238,7 @@ def _refuse_unknown(
     for key in values:
         if key in allowed:
             continue
-        if key in _EVERYWHERE:
+        if key in OF_THE_SYSTEM:
             raise _wrong(file, where, f"{key} holds for all models: move it to [defaults]")
         raise _wrong(file, where, f"{key} is not known; known are {', '.join(sorted(allowed))}")
 

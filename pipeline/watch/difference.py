@@ -167,10 +167,15 @@ def _state_of(seen: Seen, wish: Wish) -> tuple[str, str, float | None]:
     if failure is not None and failure.fingerprint == seen.fingerprints.get(wish.model):
         if failure.retry_at is None:
             return REFUSED, failure.message, None
-        # One that is yet to come was written before the clock was set back.
-        if failure.at <= seen.now < failure.retry_at:
+        if _is_resting(failure, seen.now):
             return RETRYING, failure.message, failure.retry_at
     return PENDING, "the server does not serve what is published" if unserved else "", None
+
+
+def _is_resting(failure: Failure, now: float) -> bool:
+    """Whether it is too early to try again; or not again at all."""
+    # One that is yet to come was written before the clock was set back.
+    return failure.retry_at is None or failure.at <= now < failure.retry_at
 
 
 def is_fulfilled(wish: Wish, published: Published) -> bool:
@@ -183,24 +188,33 @@ def is_fulfilled(wish: Wish, published: Published) -> bool:
 
 
 def _unwished(seen: Seen, model: str, origin: Origin, policy: Policy) -> Standing:
+    state, reason, retry_at = _state_of_unwished(seen, model, origin, policy)
     published = seen.published.get(model)
-    what = f"{origin.registered_model}@{origin.alias}"
-    state, reason = KEPT, f"{what} is no longer wished; it is served on"
-    since = seen.unwished_since.get(model, seen.now)
-    if policy.unload and not seen.wishes.registered:
-        reason = "the registry has no model at all: nothing is taken away"
-    elif policy.unload and seen.now - since >= policy.unload_after_seconds:
-        state, reason = RETIRING, f"{what} is no longer wished"
     return Standing(
         model=model,
         wish=None,
         published=published.version if published else None,
         state=state,
         reason=reason,
-        retry_at=since + policy.unload_after_seconds
-        if policy.unload and seen.wishes.registered and state == KEPT
-        else None,
+        retry_at=retry_at,
     )
+
+
+def _state_of_unwished(
+    seen: Seen, model: str, origin: Origin, policy: Policy
+) -> tuple[str, str, float | None]:
+    what = f"{origin.registered_model}@{origin.alias} is no longer wished"
+    if not policy.unload:
+        return KEPT, f"{what}; it is served on", None
+    if not seen.wishes.registered:
+        return KEPT, "the registry has no model at all: nothing is taken away", None
+    due_at = seen.unwished_since.get(model, seen.now) + policy.unload_after_seconds
+    if seen.now < due_at:
+        return KEPT, f"{what}; it is served on", due_at
+    failure = seen.memory.failures.get(model)
+    if failure is not None and not failure.wish and _is_resting(failure, seen.now):
+        return KEPT, failure.message, failure.retry_at
+    return RETIRING, what, None
 
 
 def _outdated(seen: Seen) -> list[tuple[str, str]]:
@@ -215,10 +229,12 @@ def _outdated(seen: Seen) -> list[tuple[str, str]]:
 
 
 def still_failing(seen: Seen) -> Mapping[str, Failure]:
-    """The failures that are still about something that is wished and not fulfilled."""
+    """The failures that are still about something that is wished and not fulfilled, or to go."""
     found = {}
     for model, failure in seen.memory.failures.items():
         wish, published = seen.wishes.by_model.get(model), seen.published.get(model)
-        if wish is not None and not (published and is_fulfilled(wish, published)):
+        is_wanted = wish is not None and not (published and is_fulfilled(wish, published))
+        is_to_go = wish is None and not failure.wish and model in seen.memory.origins
+        if is_wanted or is_to_go:
             found[model] = failure
     return found

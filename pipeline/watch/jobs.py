@@ -21,7 +21,7 @@ from multiprocessing.connection import wait as wait_for
 from types import FrameType
 from typing import Any, Final
 
-from pipeline.errors import TritonpipeError
+from pipeline.errors import RequestError, TritonpipeError
 from pipeline.flows.progress import Describe
 from pipeline.flows.promote import promote
 from pipeline.flows.retire import retire
@@ -166,7 +166,8 @@ def _main(task: Task, sender: Connection, lifeline: Connection) -> None:
 def _outcome_of(task: Task, progress: Callable[[str], Any]) -> Outcome:
     try:
         if task.wish is None:
-            retire(task.model, task.settings, reason=_reason(task.origin), progress=progress)
+            with suppress(RequestError):  # somebody else has taken it away
+                retire(task.model, task.settings, reason=_reason(task.origin), progress=progress)
             return Outcome(kind="retired")
         result = promote(task.wish.request(), task.settings, progress=progress)
     except TritonpipeError as error:

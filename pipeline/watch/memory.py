@@ -24,12 +24,12 @@ SCHEMA_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A wish that could not be fulfilled.
+    """A wish that could not be fulfilled, or a model that could not be taken away.
 
     Attributes:
         fingerprint: Of everything that decides whether it can be: what failed is not tried again
-            before this changes.
-        wish: What it was, in words.
+            before this changes. Empty without a wish.
+        wish: What it was, in words; empty for a model that nobody wishes any more.
         kind: Name of the error's class.
         message: What happened.
         hint: What to do about it.
@@ -61,7 +61,7 @@ class Memory:
     """What is remembered, by name in Triton.
 
     Attributes:
-        failures: Wishes that failed and that nothing has fulfilled since.
+        failures: What failed, and was not made good since.
         origins: What was served because an alias wished it.
     """
 

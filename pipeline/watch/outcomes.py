@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.configuration import OF_THE_SYSTEM
 from pipeline.flows.export_cache import tools_fingerprint
 from pipeline.flows.record import RECORDED_TAGS, TAG_PREFIX
 from pipeline.settings import Settings
@@ -54,9 +55,9 @@ class Outcome:
 
 
 def failure_after(
-    previous: Failure | None, wish: Wish, fingerprint: str, outcome: Outcome, now: float
+    previous: Failure | None, wish: Wish | None, fingerprint: str, outcome: Outcome, now: float
 ) -> Failure:
-    """What to remember of an attempt that failed.
+    """What to remember of an attempt that failed; without a wish, of one to take a model away.
 
     What can heal by itself is tried again after 5 s, then after twice as long each time, at most
     every 5 minutes.
@@ -70,7 +71,7 @@ def failure_after(
     pause = min(FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 20), LAST_RETRY_SECONDS)
     return Failure(
         fingerprint=fingerprint,
-        wish=str(wish),
+        wish=str(wish or ""),
         kind=outcome.kind,
         message=outcome.message,
         hint=outcome.hint,
@@ -98,17 +99,8 @@ def fingerprint_of(wish: Wish, tags: Mapping[str, str], conditions: str) -> str:
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
-_DECIDING: Final = frozenset(
-    {
-        "relative_tolerance", "absolute_tolerance", "allowed_row_fraction", "max_batch_size",
-        "preferred_batch_sizes", "instances", "device", "isolation", "export_seconds", "sign",
-    }
-)  # fmt: skip
-"""Settings that can decide whether a version is refused."""
-
-
 def conditions_of(settings: Settings) -> str:
     """Settings and tools that decide whether a version can be served; changes when they do."""
-    deciding = settings.model_dump(mode="json", include=set(_DECIDING))
-    explicit = sorted(settings.explicit(*_DECIDING))
+    deciding = settings.model_dump(mode="json", exclude=set(OF_THE_SYSTEM))
+    explicit = sorted(settings.model_fields_set - OF_THE_SYSTEM)
     return json.dumps([deciding, explicit, tools_fingerprint()], sort_keys=True)

@@ -213,7 +213,7 @@ class Rounds:
             elif outcome.is_success and wish is not None:
                 origin = Origin(registered_model=wish.registered_model, alias=wish.alias)
                 memory = memory.with_origin(model, origin)
-            elif outcome.kind != INTERRUPTED and wish is not None:
+            elif outcome.kind != INTERRUPTED:
                 known = memory.failures.get(model)
                 failure = failure_after(known, wish, ended.fingerprint, outcome, time.time())
                 memory = memory.with_failure(model, failure)

@@ -11,7 +11,12 @@ from pipeline.watch.events import CANCELLED, ENDED, STARTED, Event, Tell
 from pipeline.watch.jobs import Job, Task, Workshop
 from pipeline.watch.outcomes import Outcome
 
-_NEARLY_SERVED: Final = frozenset({"commit", "load", "confirm", "restore", "record"})
+_NEARLY_SERVED: Final = frozenset(
+    {
+        *("commit", "load", "confirm", "restore", "record"),
+        *("hold", "beside", "turn", "alone", "follow"),  # of a release of several models
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -191,6 +191,18 @@ class TestAnAliasThatIsRemoved:
         late = decide(replace(value, now=NOW + 1), unload=True)
         assert (only(late).state, late.retire) == (RETIRING, {"fraud": FRAUD})
 
+    def test_what_could_not_be_taken_away_is_tried_again_in_its_time(self) -> None:
+        kept = replace(failure(NOW + 5), fingerprint="", wish="")
+        memory = replace(self.SERVED, failures={"fraud": kept})
+        value = seen(there=(published(8),), memory=memory, unwished_since={"fraud": NOW - 90})
+        waiting = decide(value, unload=True)
+        assert (only(waiting).state, waiting.retire, waiting.wake_at) == (KEPT, {}, NOW + 5)
+        assert only(waiting).reason == kept.message
+        assert still_failing(value) == {"fraud": kept}
+        assert decide(replace(value, now=NOW + 5), unload=True).retire == {"fraud": FRAUD}
+        again = replace(value, wishes=seen(wish(9)).wishes, fingerprints={"fraud": "f"})
+        assert decide(again, unload=True).promote == (wish(9),)
+
     def test_what_nobody_wished_through_the_loop_is_never_taken_away(self) -> None:
         assert decide(seen(there=(published(8),)), unload=True).retire == {}
 

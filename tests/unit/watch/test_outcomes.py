@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.settings import Settings
 from pipeline.watch.memory import Failure
 from pipeline.watch.outcomes import (
     BUG,
@@ -11,6 +12,7 @@ from pipeline.watch.outcomes import (
     FIRST_RETRY_SECONDS,
     LAST_RETRY_SECONDS,
     Outcome,
+    conditions_of,
     failure_after,
     fingerprint_of,
 )
@@ -54,6 +56,13 @@ def test_another_wish_begins_anew() -> None:
     (first,) = failures("ConfirmationError", 1)
     again = failure_after(first, WISH, "another", Outcome(kind="ConfirmationError"), 0.0)
     assert again.attempts == 1
+
+
+def test_every_setting_of_a_model_can_decide_and_where_the_servers_are_does_not() -> None:
+    basis = conditions_of(Settings())
+    for changed in ({"pyfunc": "on"}, {"env": "model"}, {"export_seconds": 5}, {"device": "gpu"}):
+        assert conditions_of(Settings.model_validate(changed)) != basis, changed
+    assert conditions_of(Settings(triton_http="elsewhere:1", repository="s3://b/r")) == basis
 
 
 class TestFingerprint:

@@ -269,6 +269,15 @@ def test_a_removed_alias_takes_away_only_what_it_brought(stage: Stage) -> None:
     assert [(j.task.model, j.task.wish) for j in stage.hands.jobs if j.task.wish is None] == [
         (MODEL, None)
     ]
+    stage.end(Outcome(kind="ConflictError", message="it is a step of an ensemble"))
+    for _round in range(3):
+        stage.rounds.step()
+    assert len([j for j in stage.hands.jobs if j.task.wish is None]) == 1, "not at once again"
+    stage.rounds.work.jobs.clear()
+    again = MemoryStore(stage.scene.records, ".watch")
+    again.keep(replace(again.load(), failures={}))
+    stage.rounds = stage.new_watcher()
+    stage.rounds.step()
     stage.end(Outcome(kind="retired"))
     stage.rounds.step()
     assert MemoryStore(stage.scene.records, ".watch").load().origins == {}
