@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
+from sklearn.linear_model import LogisticRegression
 
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.settings import Settings, load_settings
@@ -26,6 +32,7 @@ from pipeline.stack.state import StateDirectory
 
 ANY_PORTS = {field.name: 0 for field in fields(Ports)}
 HERE = Path(__file__).parent
+ROWS = np.array([[0.1, 0.2, 0.3], [1.0, -1.0, 2.0], [5.0, 0.0, -3.0]], dtype=np.float32)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,6 +95,53 @@ def tritonpipe(stack: object, command: list[str]) -> Callable[..., Done]:
         return Done(code=done.returncode, out=done.stdout, err=done.stderr)
 
     return run
+
+
+@pytest.fixture
+def registry(stack: object) -> MlflowClient:
+    return MlflowClient()
+
+
+@pytest.fixture(scope="session")
+def register(stack: object) -> Callable[..., int]:
+    """Log a model as a user does and register it; gives the version."""
+
+    def log(name: str, model: Any = None, flavor: str = "sklearn", **options: Any) -> int:
+        options.setdefault("name", "model")
+        if flavor == "sklearn":
+            model = classifier(seed=0) if model is None else model
+            options.setdefault("input_example", ROWS)
+            options.setdefault("serialization_format", "cloudpickle")
+        if flavor != "pyfunc":
+            # Otherwise MLflow loads the model in another process to find its packages.
+            options.setdefault("pip_requirements", ["mlflow"])
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        with warnings.catch_warnings(), mlflow.start_run():
+            warnings.simplefilter("ignore")
+            mlflow.log_metric("accuracy", 0.5)
+            positional = () if model is None else (model,)
+            info = getattr(mlflow, flavor).log_model(
+                *positional, registered_model_name=name, **options
+            )
+        return int(info.registered_model_version)
+
+    return log
+
+
+def classifier(seed: int) -> LogisticRegression:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(60, 3)).astype(np.float32)
+    return LogisticRegression().fit(x, (x @ rng.normal(size=3) > 0).astype(np.int64))
+
+
+@pytest.fixture(scope="session")
+def new_classifier() -> Callable[[int], LogisticRegression]:
+    return classifier
+
+
+@pytest.fixture(scope="session")
+def rows() -> np.ndarray[Any, Any]:
+    return ROWS
 
 
 @pytest.fixture
