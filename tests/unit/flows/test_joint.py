@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from pipeline.artifacts import Release
-from pipeline.ensembles import NEWEST, Step, pinned, steps_of
+from pipeline.ensembles import NEWEST, pinned, steps_of
 from pipeline.errors import ConfirmationError, ConflictError, TritonpipeError, UnavailableError
 from pipeline.flows.joint import release_together
 from pipeline.flows.joint_rollback import previous_together
@@ -29,6 +29,7 @@ from pipeline.manifest import FileDigest, Lineage, Manifest
 from pipeline.model_config import served_versions
 from pipeline.samples import Samples
 from pipeline.settings import Settings
+from pipeline.testing.late_triton import LateTriton
 from pipeline.testing.simulated import (
     DamagedReads,
     Fault,
@@ -74,58 +75,6 @@ class WatchedStore(SimulatedStore):
             wanted = max(served, default=0) if step.version == NEWEST else step.version
             met.add(wanted if wanted in served else 0)
         return frozenset(met)
-
-
-class LateTriton(SimulatedTriton):
-    """Takes over a config only some events after it was written, an ensemble's later than others.
-
-    An event is a write to the store, or a question to this server.
-    """
-
-    LATE: Final = {"clean": 0, "score": 2, "whole": 25}
-
-    def __init__(self, world: World, store: WatchedStore, answers: Any) -> None:
-        super().__init__(world, store, answers)
-        self.met: set[frozenset[int]] = set()
-        self._watched = store
-        self._events = 0
-        self._written: dict[str, list[tuple[int, bytes | None]]] = {model: [] for model in MODELS}
-
-    def ready(self, model: str) -> tuple[int, ...]:
-        self._event()
-        return self._ready(model)
-
-    def steps(self, model: str) -> tuple[tuple[str, int], ...]:
-        super().steps(model)
-        self._event()
-        config = self._taken(model)
-        return tuple((s.model, s.version) for s in steps_of(config.decode())) if config else ()
-
-    def _event(self) -> None:
-        self._events += 1
-        objects = self._watched.snapshot()
-        for model, written in self._written.items():
-            config = objects.get(f"{model}/config.pbtxt")
-            if not written or written[-1][1] != config:
-                written.append((self._events, config))
-        whole = self._taken("whole")
-        if whole is not None:
-            self.met.add(frozenset(map(self._version_met, steps_of(whole.decode()))))
-
-    def _version_met(self, step: Step) -> int:
-        """The version that a request meets in a step; 0 for an error."""
-        ready = self._ready(step.model)
-        if step.version == NEWEST:
-            return max(ready, default=0)
-        return step.version if step.version in ready else 0
-
-    def _ready(self, model: str) -> tuple[int, ...]:
-        config = self._taken(model)
-        return served_versions(config.decode()) if config else ()
-
-    def _taken(self, model: str) -> bytes | None:
-        seen = [d for at, d in self._written[model] if at <= self._events - self.LATE[model]]
-        return seen[-1] if seen else None
 
 
 class Scene:
@@ -230,7 +179,8 @@ def test_no_request_meets_two_releases(scene: Scene) -> None:
 def test_killed_anywhere_a_server_that_is_late_never_mixes_two_releases(world: World) -> None:
     def staged() -> tuple[Scene, LateTriton]:
         scene = Scene(world)
-        triton = LateTriton(world, scene.store, scene.triton.answers)
+        late = {"clean": 0, "score": 2, "whole": 25}
+        triton = LateTriton(world, scene.store, scene.triton.answers, late=late, ensemble="whole")
         scene.servers = replace(scene.servers, replicas=cast("Any", (triton,)))
         scene.release(1)
         triton.met.clear()
