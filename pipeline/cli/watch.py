@@ -108,7 +108,6 @@ def watch(
     """
     from pipeline.configuration import load_configuration
     from pipeline.settings import load_settings
-    from pipeline.watch import traces
     from pipeline.watch.bell import Bell
     from pipeline.watch.difference import Policy
     from pipeline.watch.loop import watch as run_watch
@@ -131,23 +130,19 @@ def watch(
     )
     bell = Bell()
     _stop_on_signals(bell)
-    if once:
-        found = watch_once(settings, plan, bell=bell, tell=_tell)
-        emit(found.standings, as_json=as_json, human=lambda: _print(found))
-        if any(s.state in _PROBLEMS for s in found.standings):
-            raise click.exceptions.Exit(PROBLEMS_REMAIN)
-        return
     pulse = Pulse(interval=interval)
-    listeners: list[Callable[[Event], None]] = [pulse.take, _tell_json if as_json else _tell]
-    if traces.is_wanted():
-        trace, flush = traces.open_traces()
-        listeners.append(trace)
-        atexit.register(flush)
+    listeners = [pulse.take, _tell_json if as_json and not once else _tell, *_traces()]
 
     def tell(event: Event) -> None:
         for listener in listeners:
             listener(event)
 
+    if once:
+        found = watch_once(settings, plan, bell=bell, tell=tell)
+        emit(found.standings, as_json=as_json, human=lambda: _print(found))
+        if any(s.state in _PROBLEMS for s in found.standings):
+            raise click.exceptions.Exit(PROBLEMS_REMAIN)
+        return
     if listen:
         _listen(listen, webhook_secret_file, pulse, bell)
     run_watch(settings, plan, stop_seconds=stop_seconds, bell=bell, pulse=pulse, tell=tell)
@@ -155,6 +150,17 @@ def watch(
 
 
 _PROBLEMS = frozenset({"refused", "retrying", "impossible"})
+
+
+def _traces() -> list[Callable[[Event], None]]:
+    """What sends traces, if the environment wants them."""
+    from pipeline.watch import traces
+
+    if not traces.is_wanted():
+        return []
+    trace, flush = traces.open_traces()
+    atexit.register(flush)
+    return [trace]
 
 
 def _listen(address: str, secret_file: Path | None, pulse: Pulse, bell: Bell) -> None:
