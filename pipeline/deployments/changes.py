@@ -6,13 +6,13 @@ leaves or restores what was served before; a call that was killed is finished by
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
 from pipeline.deployments.deployed import (
     TRITON,
     Deployment,
-    await_unloaded,
     deployment_of,
     is_held,
     is_under_way,
@@ -94,12 +94,8 @@ def delete(name: str, settings: Settings) -> None:
             )
         if not was_deployed(name, settings):
             raise _missing(name)
-    try:
-        retired = retire(name, settings, reason="deployment deleted")
-    except RequestError:
-        return  # nothing is left of it
-    for version in retired.versions:
-        await_unloaded(name, version, settings)
+    with suppress(RequestError):  # nothing is left of it
+        retire(name, settings, reason="deployment deleted")
 
 
 def existing(name: str, settings: Settings) -> Deployment:

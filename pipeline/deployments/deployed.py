@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from pipeline.errors import ConflictError, UnavailableError
 from pipeline.flows.journal import open_attempt
 from pipeline.flows.parts import PARTS, owner_of
 from pipeline.flows.publish import read_state
-from pipeline.flows.replicas import Replicas, open_replicas
+from pipeline.flows.replicas import Replicas
 from pipeline.flows.repository import Repository, open_repository
 from pipeline.manifest import Lineage
 from pipeline.model_config import CONFIG_NAME
@@ -29,7 +28,6 @@ TRITON: Final = "triton"
 
 _REGISTERED: Final = "models:/"
 _READY: Final = "READY"
-_POLL_SECONDS: Final = 0.1
 _READERS: Final = 16
 """Models whose records are read at once."""
 
@@ -116,25 +114,6 @@ def was_deployed(name: str, settings: Settings) -> bool:
         return bool(repository.journal.entry_numbers(name))
 
 
-def await_unloaded(name: str, version: int, settings: Settings) -> None:
-    """Return when no server answers for a version whose files are away.
-
-    Raises:
-        UnavailableError: One still does.
-    """
-    deadline = time.monotonic() + settings.confirm_seconds
-    with open_replicas(settings) as replicas:
-        for replica in replicas:
-            while replica.is_ready(name, version):
-                if time.monotonic() > deadline:
-                    raise UnavailableError(
-                        f"{name}/{version} is removed, and Triton at {replica.http_address} has "
-                        f"not unloaded it within {settings.confirm_seconds:g} s",
-                        hint="look whether it polls the repository",
-                    )
-                time.sleep(_POLL_SECONDS)
-
-
 def lineage_of(name: str, version: int, settings: Settings) -> Lineage | None:
     """Where a version comes from; None if there is no record of it."""
     with open_repository(settings) as repository:
@@ -172,8 +151,7 @@ def _release(repository: Repository, name: str) -> Release | None:
 def _is_part(repository: Repository, name: str) -> bool:
     if name.rpartition(".")[2] not in PARTS:
         return False  # without reading its history
-    entries = repository.journal.entries(name)
-    return owner_of(name, next((e.together for e in reversed(entries) if e.together), ())) != ""
+    return bool(owner_of(name, repository.journal.entries(name)))
 
 
 def _deployment(repository: Repository, release: Release, settings: Settings) -> Deployment:

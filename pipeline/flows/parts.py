@@ -7,14 +7,14 @@ them are published, switched and taken back as one release; what is told of a pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from pipeline.artifacts import ModelVersion, PublishPlan, Release
 from pipeline.ensembles import steps_of
 from pipeline.errors import ConflictError
 from pipeline.flows.joint import release_together
-from pipeline.flows.journal import PROMOTE
+from pipeline.flows.journal import PROMOTE, JournalEntry
 from pipeline.flows.progress import Progress
 from pipeline.flows.publication import Candidate, publish_and_serve
 from pipeline.flows.publish import RepositoryState, read_state
@@ -38,14 +38,15 @@ def part_name(name: str, part: str) -> str:
     return check_name(f"{name}.{part}")
 
 
-def owner_of(model: str, together: Iterable[str]) -> str:
+def owner_of(model: str, entries: Sequence[JournalEntry]) -> str:
     """The name of which a model is a part; empty if it is a model of its own.
 
     Args:
         model: Triton model.
-        together: The releases that were switched with it, ``MODEL/N``, as its journal has them.
+        entries: Its journal, oldest first: it tells what was switched together with it last.
     """
     owner, _, part = model.rpartition(".")
+    together = next((entry.together for entry in reversed(entries) if entry.together), ())
     others = {reference.rpartition("/")[0] for reference in together}
     return owner if part in PARTS and owner in others else ""
 

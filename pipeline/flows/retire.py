@@ -7,13 +7,15 @@ that a published ensemble needs is left alone.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import Final
 
 from pipeline.ensembles import steps_of
-from pipeline.errors import ConflictError, RequestError
+from pipeline.errors import ConflictError, RequestError, UnavailableError
 from pipeline.flows.dependents import concerned_ensembles
 from pipeline.flows.holdings import version_folders
-from pipeline.flows.journal import COLLECTED, RETIRE, attempts, was_collected
+from pipeline.flows.journal import COLLECTED, RETIRE, was_collected
 from pipeline.flows.locking import ENSEMBLES, held_locks
 from pipeline.flows.parts import PARTS, owner_of
 from pipeline.flows.progress import Progress, silent
@@ -23,6 +25,8 @@ from pipeline.flows.servers import Servers, open_servers
 from pipeline.flows.withdrawal import withdraw
 from pipeline.model_config import check_name
 from pipeline.settings import Settings
+
+_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,34 +60,33 @@ def plan_retirement(model: str, settings: Settings) -> RetireResult:
 def retire(
     model: str, settings: Settings, *, reason: str = "", progress: Progress = silent
 ) -> RetireResult:
-    """Take a model away: no client gets an answer from it afterwards.
+    """Take a model away; returns when no server answers for it any more.
 
     Its releases stay on record; to serve one again it is exported anew.
 
     Raises:
         RequestError: The repository holds nothing of the model.
         ConflictError: A published ensemble needs it, or somebody publishes it now.
-        UnavailableError: Store or server do not answer; the next run finishes.
+        UnavailableError: Store or server do not answer, the next run finishes; or it is away, but
+            a server has not noticed.
     """
     with open_servers(settings) as servers:
         return take_away(
-            servers,
-            check_name(model),
-            reason=reason,
-            lock_seconds=settings.lock_seconds,
-            progress=progress,
+            servers, check_name(model), settings=settings, reason=reason, progress=progress
         )
 
 
 def take_away(
-    servers: Servers, model: str, *, reason: str, lock_seconds: float, progress: Progress
+    servers: Servers, model: str, *, settings: Settings, reason: str, progress: Progress
 ) -> RetireResult:
     """The same on servers that are open; see :func:`retire`."""
     state = read_state(servers.repository, model)
     names = {model, *_parts_of(servers, model)}
     if steps_of(state.config or ""):
         names.add(ENSEMBLES)
-    with held_locks(servers.locks, names, seconds=lock_seconds, progress=progress) as locks:
+    with held_locks(
+        servers.locks, names, seconds=settings.lock_seconds, progress=progress
+    ) as locks:
         plan = _plan(servers, model)
         with progress("retire") as describe:
             # The ensemble first: a part that is needed is never taken away.
@@ -95,6 +98,10 @@ def take_away(
     if release is not None and not release.manifest.lineage.is_by_hand:
         with progress("record") as describe:
             describe(record_retirement(servers.registry, release.manifest.lineage, model))
+    with progress("unload") as describe:
+        for name in (model, *plan.parts):
+            _await_unloaded(servers, name, plan.versions, settings.confirm_seconds)
+        describe("no server answers any more")
     return plan
 
 
@@ -120,13 +127,27 @@ def _plan(servers: Servers, model: str) -> RetireResult:
     )
 
 
+def _await_unloaded(
+    servers: Servers, model: str, versions: tuple[int, ...], seconds: float
+) -> None:
+    deadline = time.monotonic() + seconds
+    for replica in servers.replicas:
+        while any(replica.is_ready(model, version) for version in versions):
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"{model} is removed, and Triton at {replica.http_address} has not unloaded "
+                    f"it within {seconds:g} s",
+                    hint="look whether it polls the repository",
+                )
+            time.sleep(_LOOK_SECONDS)
+
+
 def _parts_of(servers: Servers, model: str) -> tuple[str, ...]:
     """Models that are there only as parts of this one, also when a killed run has left them."""
     found = []
     for name in (f"{model}.{part}" for part in PARTS):
-        last = attempts(servers.journal.entries(name))[-1:]
-        together = [release for entry in last for release in entry.together]
-        if read_state(servers.repository, name).objects and owner_of(name, together) == model:
+        is_part = owner_of(name, servers.journal.entries(name)) == model
+        if is_part and read_state(servers.repository, name).objects:
             found.append(name)
     return tuple(found)
 

@@ -235,7 +235,7 @@ def _published_status(sources: _Sources, model: str, problems: list[str]) -> Mod
         state=unreadable
         or _disagreement(serving)
         or _state(sources, wished, published, served, events, by_hand=not registered),
-        part_of=owner_of(model, next((e.together for e in reversed(events) if e.together), ())),
+        part_of=owner_of(model, events),
     )
 
 

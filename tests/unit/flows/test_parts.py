@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.artifacts import ModelVersion, Release
 from pipeline.errors import ConflictError
-from pipeline.flows.journal import Journal
+from pipeline.flows.journal import COLLECTED, CONFIRMED, PROMOTE, RETIRE, Journal
 from pipeline.flows.parts import (
     owner_of,
     plan_of_recorded,
@@ -89,8 +89,13 @@ def scene() -> Scene:
 def test_a_part_is_told_by_its_name_and_by_what_was_switched_with_it(
     model: str, owner: str
 ) -> None:
-    assert owner_of(model, TOGETHER) == owner
-    assert owner_of(model, ()) == ""
+    journal = Journal(SimulatedStore(World()))
+    alone = {"action": PROMOTE, "event": CONFIRMED, "version": 2, "previous": 1}
+    journal.append(model, **alone, together=TOGETHER)  # type: ignore[arg-type]
+    journal.append(model, action=RETIRE, event=COLLECTED, version=2, previous=None)
+    assert owner_of(model, journal.entries(model)) == owner
+    journal.append("other", **alone)  # type: ignore[arg-type]
+    assert owner_of(model, journal.entries("other")) == owner_of(model, ()) == ""
 
 
 def test_the_parts_of_a_release_are_those_that_its_ensemble_names(scene: Scene) -> None:

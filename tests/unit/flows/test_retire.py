@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from pipeline.artifacts import ModelVersion
-from pipeline.errors import RequestError, TritonpipeError
+from pipeline.errors import RequestError, TritonpipeError, UnavailableError
 from pipeline.flows.journal import COLLECTED, RETIRE
 from pipeline.flows.progress import silent
 from pipeline.flows.publish import read_state
 from pipeline.flows.release import reusable_release
 from pipeline.flows.retire import take_away
+from pipeline.settings import Settings
 from pipeline.testing.simulated import Fault, Killed, SimulatedStore, World
 from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
 
@@ -37,11 +39,17 @@ def scene(world: World, store: SimulatedStore) -> SimulatedRepository:
     return scene
 
 
-def retire(scene: SimulatedRepository, registry: Registry) -> tuple[int, ...]:
-    from dataclasses import replace
-
+def retire(
+    scene: SimulatedRepository, registry: Registry, confirm_seconds: float = 10.0
+) -> tuple[int, ...]:
     servers = replace(scene.servers, registry=cast("Any", registry))
-    plan = take_away(servers, MODEL, reason="no wish", lock_seconds=0, progress=silent)
+    plan = take_away(
+        servers,
+        MODEL,
+        settings=Settings(lock_seconds=0, confirm_seconds=confirm_seconds),
+        reason="no wish",
+        progress=silent,
+    )
     return plan.versions
 
 
@@ -57,6 +65,26 @@ def test_nothing_of_it_is_left_but_its_records(scene: SimulatedRepository) -> No
     assert scene.journal.release(MODEL, 2) is not None
     with pytest.raises(RequestError):
         retire(scene, registry)
+
+
+def test_it_returns_when_the_last_server_has_let_go(
+    scene: SimulatedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = [True, True, False]
+    monkeypatch.setattr(
+        scene.triton, "is_ready", lambda _model, version: version == 2 and still.pop(0)
+    )
+    retire(scene, Registry())
+    assert still == []
+
+
+def test_a_server_that_never_lets_go_is_told_and_the_files_are_gone(
+    scene: SimulatedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.triton, "is_ready", lambda _model, _version: True)
+    with pytest.raises(UnavailableError, match="m is removed, and Triton at simulated"):
+        retire(scene, Registry(), confirm_seconds=0.2)
+    assert not [key for key in scene.store.snapshot() if key.startswith(f"{MODEL}/")]
 
 
 def test_afterwards_no_release_counts_as_kept_and_it_can_be_served_anew(
