@@ -20,10 +20,12 @@ from pipeline.cli.cache import cache
 from pipeline.cli.config import config
 from pipeline.cli.copy import copy
 from pipeline.cli.demo import demo
+from pipeline.cli.inspect import inspect
 from pipeline.cli.mirror import mirror
 from pipeline.cli.publish import publish
 from pipeline.cli.retire import retire
 from pipeline.cli.stack import stack
+from pipeline.cli.status import status
 from pipeline.cli.store import store
 from pipeline.cli.verify import verify, verify_release
 from pipeline.cli.watch import watch
@@ -58,7 +60,7 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
 
 _COMMANDS = (
     demo, stack, mirror, watch, webhook, config, models.promote, publish, models.rollback, retire,
-    models.status, models.inspect, verify, verify_release, repository.history, audit,
+    status, inspect, verify, verify_release, repository.history, audit,
     repository.gc, repository.fsck, store, cache, copy,
 )  # fmt: skip
 for command in _COMMANDS:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pipeline.cli.models import request_from_text
 from pipeline.cli.output import StageLog, emit, json_option
+from pipeline.cli.references import request_from_text
 
 
 @click.command()

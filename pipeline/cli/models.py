@@ -1,25 +1,17 @@
-"""``tritonpipe promote | rollback | status | inspect``."""
+"""``tritonpipe promote | rollback``."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli.output import StageLog, dry_run_option, emit, json_option, say, table
-from pipeline.errors import RequestError
+from pipeline.cli.references import request_from_text
 
 if TYPE_CHECKING:
-    from pipeline.artifacts import PromotionRequest, PublishPlan
-    from pipeline.flows.status import Inspection
-    from pipeline.manifest import Lineage
-
-# MLflow allows @ in names of models, but not in aliases; the last one separates.
-_REFERENCE = re.compile(
-    r"(?P<model>[^/]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]{0,17}))|(?P<bare>[^/@]+)"
-)
+    from pipeline.artifacts import PublishPlan
 
 
 @click.command()
@@ -132,143 +124,6 @@ def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None: 
     )
 
 
-@click.command()
-@click.argument("model", required=False)
-@json_option
-def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Show what MLflow wishes, S3 holds and Triton serves.
-
-    \b
-    Examples:
-      tritonpipe status
-      tritonpipe status fraud --json
-    """
-    from pipeline.configuration import effective_settings
-    from pipeline.flows.status import status as read_status
-
-    report = read_status(effective_settings(), model=model)
-
-    def human() -> None:
-        headers = ["model", f"wished ({report.alias})", "published", "served", "release", "state"]
-        rows = [
-            [
-                f"  {m.model}" if m.part_of else m.model,
-                _or_dash(m.wished),
-                _or_dash(m.published),
-                _or_dash(m.served),
-                m.digest[:19],
-                f"{m.state}, part of {m.part_of}" if m.part_of else m.state,
-            ]
-            for m in report.models
-        ]
-        if rows:
-            table(headers, rows)
-        else:
-            say(f"nothing is published, and no registered model has the alias {report.alias!r}")
-
-    emit(report, as_json=as_json, human=human)
-    for problem in report.problems:
-        say(f"warning: {problem}")
-
-
-@click.command()
-@click.argument("release")
-@json_option
-def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
-    """Show what a release is made of, and what run trained it.
-
-    RELEASE is MODEL/VERSION, or MODEL for the version published now.
-
-    \b
-    Examples:
-      tritonpipe inspect fraud
-      tritonpipe inspect fraud/7 --json
-    """
-    from pipeline.configuration import effective_settings
-    from pipeline.flows.status import inspect as inspect_release
-
-    request = request_from_text(release)
-    if request.alias is not None:
-        raise RequestError(
-            f"{release!r} names an alias, and releases have none: an alias may have moved since",
-            hint=f"tritonpipe inspect {request.model}, or {request.model}/VERSION",
-        )
-    found = inspect_release(request.model, request.version, effective_settings())
-    manifest, lineage = found.manifest, found.manifest.lineage
-
-    def human() -> None:
-        table(
-            ["release", f"{manifest.model}/{manifest.version}"],
-            [
-                ["digest", found.digest],
-                ["served", "yes" if found.served else "no"],
-                ["intact in the repository", "yes" if found.intact else "no"],
-                ["registered model", _registered(lineage)],
-                ["source", f"{lineage.source} ({lineage.flavor})"],
-                ["source digest", lineage.source_digest],
-                ["tools", ", ".join(f"{k} {v}" for k, v in sorted(manifest.tools.items()))],
-                *([] if lineage.is_by_hand else _run_rows(lineage.run_id, found)),
-            ],
-        )
-        table(["file", "bytes", "SHA-256"], [[f.path, f.size, f.sha256] for f in manifest.files])
-        table(
-            ["when (UTC)", "event", "by", "reason"],
-            [[e.at, f"{e.action}: {e.event}", e.by, e.reason] for e in found.events],
-        )
-
-    emit(found, as_json=as_json, human=human)
-    for problem in found.problems:
-        say(f"warning: {problem}")
-
-
-def _registered(lineage: Lineage) -> str:
-    if lineage.is_by_hand:
-        return "none: published by hand"
-    return f"{lineage.registered_model}/{lineage.registered_version}"
-
-
-def _run_rows(run_id: str | None, found: Inspection) -> list[list[object]]:
-    run = found.run
-    if run_id is None:
-        return [["run", "registered without a run"]]
-    if run is None:
-        why = "the registry did not answer" if found.problems else "no longer in the registry"
-        return [["run", f"{run_id} ({why})"]]
-    return [
-        ["run", f"{run.run_id} ({run.name}) by {run.user} at {run.started}"],
-        ["experiment", run.experiment],
-        ["parameters", ", ".join(f"{k}={v}" for k, v in sorted(run.parameters.items())) or "none"],
-        ["metrics", ", ".join(f"{k}={v:g}" for k, v in sorted(run.metrics.items())) or "none"],
-    ]
-
-
-def request_from_text(
-    text: str, *, alias: str | None = None, triton_name: str | None = None
-) -> PromotionRequest:
-    """Read ``NAME@ALIAS``, ``NAME/VERSION`` or ``NAME``, which means ``alias``.
-
-    A name with ``@`` in it needs the alias or the version: ``a@b@c`` is alias ``c`` of ``a@b``.
-
-    Raises:
-        RequestError: The text is none of these.
-    """
-    from pipeline.artifacts import PromotionRequest
-
-    match = _REFERENCE.fullmatch(text)
-    if match is None:
-        raise RequestError(
-            f"{text!r} does not name a model version",
-            hint="write NAME@ALIAS, NAME/VERSION (a positive number) or NAME",
-        )
-    version = int(match["version"]) if match["version"] else None
-    return PromotionRequest(
-        model=match["model"] or match["bare"],
-        alias=None if version else match["alias"] or alias,
-        version=version,
-        triton_name=triton_name,
-    )
-
-
 def print_plan(plan: PublishPlan) -> None:
     """Print a plan, one line for each object."""
     for part in plan.parts:
@@ -285,7 +140,3 @@ def print_plan(plan: PublishPlan) -> None:
     if plan.commit:
         before = "nothing" if plan.previous is None else f"version {plan.previous}"
         click.echo(f"commit  {plan.model}/config.pbtxt  version {plan.version} instead of {before}")
-
-
-def _or_dash(version: int | None) -> str:
-    return "-" if version is None else str(version)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.models import request_from_text
 from pipeline.cli.output import StageLog, emit, json_option, table
+from pipeline.cli.references import request_from_text
 from pipeline.errors import RequestError
 
 

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from pipeline.artifacts import PromotionRequest
 from pipeline.cli import tritonpipe
-from pipeline.cli.models import request_from_text
+from pipeline.cli.references import request_from_text
 from pipeline.errors import RequestError
 from pipeline.settings import Settings
 

@@ -15,6 +15,7 @@ from obstore.store import MemoryStore
 from pipeline.artifacts import Release
 from pipeline.cli import tritonpipe
 from pipeline.errors import RequestError, UnavailableError
+from pipeline.flows import inspection as inspection_flow
 from pipeline.flows import status as status_flow
 from pipeline.flows.journal import Journal
 from pipeline.flows.servers import Servers
@@ -99,7 +100,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             locks=SimulatedLocks(),
         )
 
-    monkeypatch.setattr(status_flow, "open_servers", opened)
+    for flow in (status_flow, inspection_flow):
+        monkeypatch.setattr(flow, "open_servers", opened)
     return world
 
 

@@ -1,0 +1,50 @@
+"""``tritonpipe status``."""
+
+from __future__ import annotations
+
+import click
+
+from pipeline.cli.output import emit, json_option, say, table
+
+
+@click.command()
+@click.argument("model", required=False)
+@json_option
+def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Show what MLflow wishes, S3 holds and Triton serves.
+
+    \b
+    Examples:
+      tritonpipe status
+      tritonpipe status fraud --json
+    """
+    from pipeline.configuration import effective_settings
+    from pipeline.flows.status import status as read_status
+
+    report = read_status(effective_settings(), model=model)
+
+    def human() -> None:
+        headers = ["model", f"wished ({report.alias})", "published", "served", "release", "state"]
+        rows = [
+            [
+                f"  {m.model}" if m.part_of else m.model,
+                _or_dash(m.wished),
+                _or_dash(m.published),
+                _or_dash(m.served),
+                m.digest[:19],
+                f"{m.state}, part of {m.part_of}" if m.part_of else m.state,
+            ]
+            for m in report.models
+        ]
+        if rows:
+            table(headers, rows)
+        else:
+            say(f"nothing is published, and no registered model has the alias {report.alias!r}")
+
+    emit(report, as_json=as_json, human=human)
+    for problem in report.problems:
+        say(f"warning: {problem}")
+
+
+def _or_dash(version: int | None) -> str:
+    return "-" if version is None else str(version)
