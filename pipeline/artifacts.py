@@ -7,7 +7,7 @@ child process or on another machine, and its outcome can be kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -37,9 +37,8 @@ class PromotionRequest:
     triton_name: str | None = None
 
     def __str__(self) -> str:
-        return (
-            f"{self.model}/{self.version}" if self.alias is None else f"{self.model}@{self.alias}"
-        )
+        wanted = f"/{self.version}" if self.alias is None else f"@{self.alias}"
+        return self.model + wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +51,7 @@ class ModelVersion:
         run_id: The run that logged it, if any.
         source: URI of the artifacts.
         tags: Tags of the version.
+        model_tags: Tags of the registered model, if it was asked for them.
     """
 
     name: str
@@ -59,6 +59,7 @@ class ModelVersion:
     run_id: str | None
     source: str
     tags: Mapping[str, str]
+    model_tags: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
@@ -163,8 +164,7 @@ class Export:
 
     Attributes:
         onnx: The exported model.
-        samples: File with inputs and the source model's own predictions on them,
-            see :mod:`pipeline.samples`.
+        samples: File with inputs and the model's own predictions on them (:mod:`pipeline.samples`).
         samples_origin: Where the inputs come from, in words for the report.
         probes: Further inputs and predictions.
         left_out: Inputs that could not be compared on, and why, in words for the report.

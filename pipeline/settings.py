@@ -7,7 +7,7 @@ of these settings: the S3 client takes them from the ordinary AWS variables itse
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,6 +21,21 @@ _START_STACK = (
 )
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+AuthorSetting = Literal[
+    "max_batch_size",
+    "preferred_batch_sizes",
+    "max_queue_delay_microseconds",
+    "instances",
+    "relative_tolerance",
+    "absolute_tolerance",
+    "allowed_row_fraction",
+]
+AUTHOR_SETTINGS: Final[tuple[AuthorSetting, ...]] = get_args(AuthorSetting)
+"""What the author of a model may know better than who runs the pipeline; see ``author_tags``."""
+
+_BATCH_SIZE = Field(ge=1, le=2**20)
+"""Triton's config holds more, but each largest batch is run by the check before it is served."""
 
 
 class Settings(BaseSettings):
@@ -55,31 +70,36 @@ class Settings(BaseSettings):
     alias: str = "champion"
     """The alias that a request means when it names none."""
 
-    max_batch_size: Annotated[int, Field(ge=1)] = 64
+    max_batch_size: Annotated[int, _BATCH_SIZE] = 64
     """Largest batch that Triton's dynamic batcher forms."""
 
-    preferred_batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], NoDecode] = ()
+    preferred_batch_sizes: Annotated[tuple[Annotated[int, _BATCH_SIZE], ...], NoDecode] = ()
     """Batch sizes that are sent at once when reached, separated by commas; none means as large as
     possible."""
 
-    max_queue_delay_microseconds: Annotated[int, Field(ge=0)] = 100
+    max_queue_delay_microseconds: Annotated[int, Field(ge=0, le=60_000_000)] = 100
     """How long a request may wait for others to share its batch."""
 
-    instances: Annotated[int, Field(ge=1)] = 1
+    instances: Annotated[int, Field(ge=1, le=1024)] = 1
     """Copies of the model on each device."""
 
     device: Literal["cpu", "gpu"] = "cpu"
     """Where Triton runs the model."""
 
     relative_tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = RELATIVE_TOLERANCE
-    """Of answers. What is set here counts before the tags of a model version, see
-    :mod:`pipeline.checks.tolerances`; what is not set depends on the type of the output."""
+    """Of answers; what is not set depends on the type of the output, see
+    :mod:`pipeline.checks.tolerances`."""
 
     absolute_tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = ABSOLUTE_TOLERANCE
     """Of answers near zero; the same holds for it."""
 
     allowed_row_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The part of all compared rows that may be out of tolerance; the same holds for it."""
+
+    author_tags: Annotated[tuple[AuthorSetting, ...], NoDecode] = AUTHOR_SETTINGS
+    """The settings that the author of a model may set by tags in MLflow, separated by commas;
+    ``none`` for nothing. What is set elsewhere counts before the tags, see
+    :mod:`pipeline.flows.author_tags`."""
 
     refusals: str = ""
     """Folder for the inputs on which an export failed; a temporary one by default."""
@@ -146,12 +166,16 @@ class Settings(BaseSettings):
     verify_issuer: str = ""
     """… and who vouches for it to Sigstore, such as ``https://accounts.google.com``."""
 
-    @field_validator("preferred_batch_sizes", "signing_chain", "verify_certificates", mode="before")
+    @field_validator("signing_chain", "verify_certificates", mode="before")
     @classmethod
-    def _split_at_commas(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
+    def _files(cls, value: object) -> object:
+        return _split_at_commas(value)
+
+    @field_validator("preferred_batch_sizes", "author_tags", mode="before")
+    @classmethod
+    def _values_or_none(cls, value: object) -> object:
+        parts = _split_at_commas(value)
+        return [] if parts == ["none"] else parts
 
     def explicit(self, *names: str) -> dict[str, float]:
         """Those of these settings that were set, not those that have their default."""
@@ -167,6 +191,12 @@ class Settings(BaseSettings):
         if not value:
             raise SettingsError(f"{_variable(name)} is not set", hint=_START_STACK)
         return value
+
+
+def _split_at_commas(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
 
 
 def _variable(field: str) -> str:

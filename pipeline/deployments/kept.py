@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pipeline.deployments.options import SERVING
 from pipeline.errors import ConflictError
 from pipeline.flows.parts import recorded_parts
 from pipeline.flows.publish import read_state
 from pipeline.flows.release import reusable_release
 from pipeline.flows.servers import open_servers
-from pipeline.model_config import config_from_text
+from pipeline.flows.serving_options import differences
 from pipeline.settings import Settings
 
 
@@ -45,43 +42,3 @@ def refuse_other_options(
             hint="register the model as a new version and deploy that with other options; or "
             "leave them out",
         )
-
-
-def differences(config: str, settings: Settings, names: frozenset[str]) -> list[str]:
-    """Which of these options a config has otherwise than the settings, with what it has.
-
-    A model without batching has none of those of batching, whatever was wished.
-    """
-    found = serving_options_of(config)
-    return [
-        f"{name} {_shown(found[name])} (not {_shown(wished)})"
-        for name in SERVING
-        if name in names and name in found and found[name] != (wished := _wished(settings, name))
-    ]
-
-
-def serving_options_of(text: str) -> dict[str, Any]:
-    """The serving options that a config of ours was made with."""
-    config = config_from_text(text)
-    group = config.instance_group[0] if config.instance_group else None
-    found: dict[str, Any] = {}
-    if group is not None:
-        found["instances"] = group.count
-        found["device"] = "gpu" if group.kind == group.KIND_GPU else "cpu"
-    if config.max_batch_size:
-        batching = config.dynamic_batching
-        found["max_batch_size"] = config.max_batch_size
-        found["preferred_batch_sizes"] = tuple(batching.preferred_batch_size)
-        found["max_queue_delay_microseconds"] = batching.max_queue_delay_microseconds
-    return found
-
-
-def _wished(settings: Settings, name: str) -> Any:
-    if name == "preferred_batch_sizes":
-        sizes = settings.preferred_batch_sizes
-        return tuple(sorted(size for size in sizes if size <= settings.max_batch_size))
-    return getattr(settings, name)
-
-
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

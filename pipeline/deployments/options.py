@@ -14,18 +14,10 @@ from pydantic import ValidationError
 
 from pipeline.configuration import Configuration, load_configuration
 from pipeline.errors import RequestError, SettingsError
+from pipeline.flows.serving_options import SERVING
 from pipeline.settings import Settings, load_settings
 
 _log = logging.getLogger(__name__)
-
-SERVING: Final = (
-    "max_batch_size",
-    "preferred_batch_sizes",
-    "max_queue_delay_microseconds",
-    "instances",
-    "device",
-)
-"""What ends up in ``config.pbtxt``; fixed when a version is first published."""
 
 SETTINGS: Final = (
     *SERVING,

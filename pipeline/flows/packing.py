@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.artifacts import Report, SourceModel
-from pipeline.checks.tolerances import TAG_PREFIX, Tolerances
-from pipeline.errors import ModelError, SettingsError
+from pipeline.checks.tolerances import Tolerances
+from pipeline.errors import ModelError
 from pipeline.flows.environments import Environment, build_environment, packed_packages
 from pipeline.flows.progress import Progress
+from pipeline.flows.record import TAG_PREFIX
 from pipeline.flows.requirements import requirements_of
 from pipeline.flows.worker import Limits, run_in_child
 from pipeline.flows.worker_main import PackedCheckJob, PackJob
@@ -44,13 +45,13 @@ def is_allowed(setting: str, tags: Mapping[str, str]) -> bool:
         tags: Of the model version. ``allow`` counts with ``tagged``, ``deny`` with both.
 
     Raises:
-        SettingsError: The tag says something else, and is asked.
+        ModelError: The tag says something else, and is asked.
     """
     said = tags.get(TAG)
     if setting == "off":
         return False
     if said not in (None, ALLOW, DENY):
-        raise SettingsError(
+        raise ModelError(
             f"the tag {TAG} of the model version is {said!r}, expected {ALLOW!r} or {DENY!r}",
             hint=f"set it to {ALLOW!r} or {DENY!r}, or delete it",
         )

@@ -23,7 +23,7 @@ from pipeline.artifacts import (
 from pipeline.backends.onnxruntime import OnnxruntimeBackend
 from pipeline.backends.packed import PackedBackend
 from pipeline.checks.tolerances import NAMES as TOLERANCES
-from pipeline.checks.tolerances import Tolerances, chosen_tolerances
+from pipeline.checks.tolerances import Tolerances
 from pipeline.flows.exports import checked, made_export
 from pipeline.flows.isolation import Mode
 from pipeline.flows.parts import refuse_other_parts
@@ -31,6 +31,7 @@ from pipeline.flows.progress import Progress
 from pipeline.flows.publication import Candidate
 from pipeline.flows.publish import RepositoryState, plan_publication, read_state
 from pipeline.flows.servers import Servers
+from pipeline.flows.serving_options import serving_options
 from pipeline.flows.text_entries import Made, text_entries
 from pipeline.flows.worker import Limits
 from pipeline.manifest import Lineage
@@ -70,9 +71,17 @@ def prepare(
     settings: Settings,
     progress: Progress,
 ) -> Iterator[Prepared]:
-    """Fetch, export, check and configure in a temporary folder that lives as long as the body."""
+    """Fetch, export, check and configure in a temporary folder that lives as long as the body.
+
+    Args:
+        servers: Where the model is fetched, and what is published.
+        version: What to prepare.
+        state: What the store holds of its Triton model.
+        settings: Those that hold for this version, with the tags of its author.
+        progress: Told the stages.
+    """
     signer = chosen_signer(settings)  # a key that cannot be used is told before the export
-    tolerances = chosen_tolerances(settings.explicit(*TOLERANCES), version.tags)
+    tolerances = Tolerances(**settings.explicit(*TOLERANCES))
     with tempfile.TemporaryDirectory(prefix="tritonpipe-") as folder:
         work = Path(folder)
         with progress("fetch") as describe:
@@ -86,7 +95,7 @@ def prepare(
                 work / "cases",
                 version=version,
                 tolerances=tolerances,
-                max_batch_size=serving_options(settings).max_batch_size,
+                max_batch_size=settings.max_batch_size,
                 limits=limits,
                 settings=settings,
             )
@@ -223,14 +232,3 @@ def _told_tolerances(tolerances: Tolerances) -> str:
         if (value := getattr(tolerances, name)) != getattr(Tolerances(), name)
     ]
     return f"; with {', '.join(told)} by settings or tags" if told else ""
-
-
-def serving_options(settings: Settings) -> ServingOptions:
-    """The part of the settings that ends up in ``config.pbtxt``."""
-    return ServingOptions(
-        max_batch_size=settings.max_batch_size,
-        preferred_batch_sizes=settings.preferred_batch_sizes,
-        max_queue_delay_microseconds=settings.max_queue_delay_microseconds,
-        instances=settings.instances,
-        device=settings.device,
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from pipeline.artifacts import (
     ModelVersion,
@@ -11,6 +13,7 @@ from pipeline.artifacts import (
     PublishPlan,
     Report,
 )
+from pipeline.flows.author_tags import Chosen, Verdict, chosen_settings, tagged_of
 from pipeline.flows.parts import (
     plan_of_recorded,
     proof_of_all,
@@ -27,8 +30,29 @@ from pipeline.flows.release import refuse_other_model, refuse_unsigned, reusable
 from pipeline.flows.replicas import require_live
 from pipeline.flows.serve import Served
 from pipeline.flows.servers import Servers, open_servers
+from pipeline.flows.serving_options import differences
 from pipeline.model_config import check_name
 from pipeline.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Resolved:
+    """What is wished, and what is there of it.
+
+    Attributes:
+        version: The version that is wished.
+        state: What the store holds under the name in Triton.
+        chosen: The settings with the tags of its author.
+        recorded: Its release, if there is one already: what clients ask comes last, the parts that
+            are served with it before it. It is served as it is, whatever the tags say by now.
+    """
+
+    version: ModelVersion
+    state: RepositoryState
+    chosen: Chosen
+    recorded: tuple[Candidate, ...] | None
 
 
 def promote(
@@ -44,7 +68,7 @@ def promote(
 
     Raises:
         RequestError: No such model, version or alias, or the name is not legal.
-        ModelError: The model cannot be fetched or exported.
+        ModelError: The model cannot be fetched or exported, or a tag of its author is wrong.
         RefusedError: The export disagrees with the model's own predictions.
         ConflictError: The version was published from other bytes, or somebody else publishes
             this model.
@@ -56,7 +80,8 @@ def promote(
     name = check_name(request.triton_name or request.model)
     with open_servers(settings) as servers, ExitStack() as stack:
         require_live(servers.replicas)
-        version, state, reusable = _resolve(servers, request, name, settings, watch)
+        found = _resolve(servers, request, name, settings, watch)
+        version, state, reusable = found.version, found.state, found.recorded
         stack.enter_context(failures_recorded(servers.registry, version))
         report: Report | None = None
         served: Served | None = None
@@ -65,7 +90,8 @@ def promote(
             seconds = settings.confirm_seconds
             served = proof_of_all(servers, reusable, state, seconds=seconds, progress=watch)
         else:
-            prepared = stack.enter_context(prepare(servers, version, state, settings, watch))
+            chosen = found.chosen.required()
+            prepared = stack.enter_context(prepare(servers, version, state, chosen, watch))
             candidate, report = prepared.candidate, prepared.report
             parts = list(prepared.parts)
         if served is None:
@@ -94,11 +120,12 @@ def plan_promotion(
     watch = Stopwatch(progress)
     name = check_name(request.triton_name or request.model)
     with open_servers(settings) as servers:
-        version, state, reusable = _resolve(servers, request, name, settings, watch)
-        if reusable is not None:
-            *parts, candidate = reusable
+        found = _resolve(servers, request, name, settings, watch)
+        if found.recorded is not None:
+            *parts, candidate = found.recorded
             return plan_of_recorded(servers, candidate, *parts)
-        with prepare(servers, version, state, settings, watch) as prepared:
+        chosen = found.chosen.required()
+        with prepare(servers, found.version, found.state, chosen, watch) as prepared:
             return prepared.plan
 
 
@@ -108,22 +135,51 @@ def _resolve(
     name: str,
     settings: Settings,
     progress: Progress,
-) -> tuple[ModelVersion, RepositoryState, tuple[Candidate, ...] | None]:
-    """The version that is wished, what the store holds, and its release if there is one already.
-
-    What clients ask comes last, the parts that are served with it before it.
-    """
+) -> _Resolved:
     with progress("resolve") as describe:
         version = servers.registry.resolve(request)
-        describe(f"{request} is version {version.version}")
-    state = read_state(servers.repository, name)
-    refuse_other_model(servers, state, version)
+        chosen = chosen_settings(settings, tagged_of(version))
+        told = f"{request} is version {version.version}"
+        describe(told + _told_tags(chosen))
+        state = read_state(servers.repository, name)
+        refuse_other_model(servers, state, version)
+        recorded = _recorded(servers, state, version, settings)
+        if recorded is not None:
+            describe(told + _told_options(recorded, chosen.settings))
+    _warn(chosen, is_recorded=recorded is not None)
+    return _Resolved(version=version, state=state, chosen=chosen, recorded=recorded)
+
+
+def _recorded(
+    servers: Servers, state: RepositoryState, version: ModelVersion, settings: Settings
+) -> tuple[Candidate, ...] | None:
     reusable = reusable_release(servers, state, version.version)
     if reusable is None:
-        return version, state, None
+        return None
     if settings.sign:
         refuse_unsigned(state, version.version)
     release, golden = reusable
     parts = recorded_parts(servers, release)
     refuse_other_parts(servers, state, version, parts)
-    return version, state, (*parts, Candidate(release=release, golden=golden, entry=None))
+    return (*parts, Candidate(release=release, golden=golden, entry=None))
+
+
+def _told_tags(chosen: Chosen) -> str:
+    counting = [f"{tag.setting} {tag.value}" for tag in chosen.of(Verdict.COUNTS)]
+    return f", with {', '.join(counting)} by its author's tags" if counting else ""
+
+
+def _told_options(recorded: tuple[Candidate, ...], settings: Settings) -> str:
+    """What a release keeps although settings or tags say otherwise now."""
+    *parts, main = recorded
+    # Of a model in several parts, the last one computes.
+    config = (parts or [main])[-1].release.config
+    kept = differences(config, settings)
+    return f", which keeps what it was released with: {', '.join(kept)}" if kept else ""
+
+
+def _warn(chosen: Chosen, *, is_recorded: bool) -> None:
+    """Tell the tags without effect; one that is wrong stops a version that is to be made."""
+    told = chosen.of(Verdict.UNKNOWN, Verdict.NOT_THE_AUTHORS)
+    for tag in (*told, *(chosen.of(Verdict.WRONG) if is_recorded else ())):
+        _log.warning("no effect: %s", tag)

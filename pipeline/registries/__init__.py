@@ -57,8 +57,15 @@ class Registry(Protocol):
     def registered_models(self) -> list[RegisteredModel]:
         """All registered models, by name."""
 
+    def registered_model(self, name: str) -> RegisteredModel:
+        """One registered model.
+
+        Raises:
+            RequestError: There is none of this name; names those that exist.
+        """
+
     def resolve(self, request: PromotionRequest) -> ModelVersion:
-        """The version that is asked for.
+        """The version that is asked for, with the tags of its registered model.
 
         Raises:
             RequestError: No such model, version or alias, or the version is not READY; names those

@@ -53,7 +53,7 @@ class MlflowRegistry:
 
     def resolve(self, request: PromotionRequest) -> ModelVersion:
         """The version that is asked for; see the protocol."""
-        model = self._registered_model(request.model)
+        model = self.registered_model(request.model)
         number = request.version
         if request.alias is not None:
             number = model.aliases.get(request.alias)
@@ -69,7 +69,7 @@ class MlflowRegistry:
                 f"version {request.model}/{number} is not READY but {found.status}",
                 hint="wait until its registration is finished, or register it again",
             )
-        return _model_version(found)
+        return _model_version(found, model.tags)
 
     def fetch(self, version: ModelVersion, destination: Path) -> SourceModel:
         """Download the artifacts into ``destination``; see the protocol."""
@@ -142,7 +142,8 @@ class MlflowRegistry:
             datasets=_datasets(found),
         )
 
-    def _registered_model(self, name: str) -> RegisteredModel:
+    def registered_model(self, name: str) -> RegisteredModel:
+        """One registered model; see the protocol."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -215,13 +216,14 @@ class MlflowRegistry:
             ) from error
 
 
-def _model_version(found: Any) -> ModelVersion:
+def _model_version(found: Any, model_tags: Mapping[str, str] | None = None) -> ModelVersion:
     return ModelVersion(
         name=found.name,
         version=int(found.version),
         run_id=found.run_id or None,
         source=found.source,
         tags=dict(found.tags),
+        model_tags=dict(model_tags or {}),
     )
 
 

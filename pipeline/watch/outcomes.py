@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.artifacts import ModelVersion
 from pipeline.configuration import OF_THE_SYSTEM
 from pipeline.flows.export_cache import tools_fingerprint
 from pipeline.flows.record import RECORDED_TAGS, TAG_PREFIX
@@ -81,22 +82,28 @@ def failure_after(
     )
 
 
-def fingerprint_of(wish: Wish, tags: Mapping[str, str], conditions: str) -> str:
+def fingerprint_of(wish: Wish, version: ModelVersion | None, conditions: str) -> str:
     """Names everything that decides whether a wish can be fulfilled.
 
     Args:
         wish: What is wished.
-        tags: All tags of the version; the author's own below our prefix count. Setting one, such as
+        version: The version as the registry has it; None if it does not. The author's tags below
+            our prefix count, of the version and of its registered model. Setting one, such as
             ``tritonpipe.retry``, therefore asks for another try.
         conditions: Settings and tools, in any form that changes when they do.
     """
-    author = {
-        key: value
+    tags = (version.tags, version.model_tags) if version else ()
+    author = [_authors(each) for each in tags]
+    document = [wish.registered_model, wish.version, author, conditions]
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+def _authors(tags: Mapping[str, str]) -> list[tuple[str, str]]:
+    return sorted(
+        (key, value)
         for key, value in tags.items()
         if key.startswith(TAG_PREFIX) and key.removeprefix(TAG_PREFIX) not in RECORDED_TAGS
-    }
-    document = [wish.registered_model, wish.version, sorted(author.items()), conditions]
-    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+    )
 
 
 def conditions_of(settings: Settings) -> str:

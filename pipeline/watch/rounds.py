@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.artifacts import ModelVersion
 from pipeline.flows.servers import Servers
 from pipeline.settings import Settings
 from pipeline.watch.difference import (
@@ -135,7 +136,7 @@ class Rounds:
             published=published,
             memory=self._memory,
             fingerprints={
-                model: self._fingerprint(wish, self._versions.tags(wish))
+                model: self._fingerprint(wish, self._versions.wished(wish))
                 for model, wish in wishes.by_model.items()
                 if model in self._memory.failures
             },
@@ -161,8 +162,8 @@ class Rounds:
         self._memory = memory
         self._kept.keep(memory)
 
-    def _fingerprint(self, wish: Wish, tags: Mapping[str, str]) -> str:
-        return fingerprint_of(wish, tags, conditions_of(self._rules[wish.model].settings))
+    def _fingerprint(self, wish: Wish, version: ModelVersion | None) -> str:
+        return fingerprint_of(wish, version, conditions_of(self._rules[wish.model].settings))
 
     def _start(self, found: Difference) -> None:
         exports = sum(not self._is_quick(job.task.wish) for job in self.work.jobs.values())
@@ -191,7 +192,7 @@ class Rounds:
     def _begin(self, model: str, wish: Wish | None, origin: Origin | None) -> None:
         fingerprint = ""
         if wish is not None:
-            fingerprint = self._fingerprint(wish, self._versions.tags_now(wish))
+            fingerprint = self._fingerprint(wish, self._versions.wished_now(wish))
         task = Task(
             model=model,
             wish=wish,

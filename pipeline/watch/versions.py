@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Final
 
 from pipeline.artifacts import ModelVersion
@@ -29,15 +28,15 @@ class Versions:
         """Ask again: something was notified."""
         self._known.clear()
 
-    def tags(self, wish: Wish) -> Mapping[str, str]:
-        """The tags of the version that is wished; none if there is no such version."""
+    def wished(self, wish: Wish) -> ModelVersion | None:
+        """The version that is wished; None if there is no such version."""
         version, _run = self._lately(wish)
-        return version.tags if version else {}
+        return version
 
-    def tags_now(self, wish: Wish) -> Mapping[str, str]:
+    def wished_now(self, wish: Wish) -> ModelVersion | None:
         """The same at this moment."""
         self._known.pop(wish, None)
-        return self.tags(wish)
+        return self.wished(wish)
 
     def unmet(self, wish: Wish, rule: Rule) -> str:
         """What the version lacks of what its rule requires, in words; empty if nothing.

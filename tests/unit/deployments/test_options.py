@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from pipeline.deployments.help import HELP
-from pipeline.deployments.kept import differences
 from pipeline.deployments.options import (
     GOLDEN,
     SETTINGS,
@@ -17,7 +16,7 @@ from pipeline.deployments.options import (
     options_from_config,
 )
 from pipeline.errors import RequestError, SettingsError
-from pipeline.flows.preparation import serving_options
+from pipeline.flows.serving_options import differences, serving_options
 from pipeline.model_config import model_config
 from pipeline.settings import Settings
 from pipeline.tensors import DataType, TensorSpec

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import ModelVersion, SourceModel
-from pipeline.errors import ModelError, SettingsError
+from pipeline.errors import ModelError
 from pipeline.flows.packing import is_allowed, may_be_packed, with_how_to_allow
 from pipeline.settings import Settings
 
@@ -44,7 +44,7 @@ def test_it_is_off_unless_somebody_says_otherwise(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("setting", ["tagged", "on"])
 def test_a_tag_that_says_something_else_is_told(setting: str) -> None:
-    with pytest.raises(SettingsError, match=r"tritonpipe\.pyfunc of the model version is 'yes'"):
+    with pytest.raises(ModelError, match=r"tritonpipe\.pyfunc of the model version is 'yes'"):
         is_allowed(setting, {"tritonpipe.pyfunc": "yes"})
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import pytest
 
+from pipeline.artifacts import ModelVersion
 from pipeline.settings import Settings
 from pipeline.watch.memory import Failure
 from pipeline.watch.outcomes import (
@@ -66,26 +70,42 @@ def test_every_setting_of_a_model_can_decide_and_where_the_servers_are_does_not(
 
 
 class TestFingerprint:
-    BASIS = fingerprint_of(WISH, {"tritonpipe.relative_tolerance": "0.1"}, "tools 1")
+    TAGS: ClassVar = {"tritonpipe.relative_tolerance": "0.1"}
+    MODEL_TAGS: ClassVar = {"tritonpipe.instances": "2"}
+
+    def of(
+        self,
+        tags: Mapping[str, str] = TAGS,
+        model_tags: Mapping[str, str] = MODEL_TAGS,
+        wish: Wish = WISH,
+        tools: str = "tools 1",
+    ) -> str:
+        version = ModelVersion(
+            name=wish.registered_model,
+            version=wish.version,
+            run_id=None,
+            source="",
+            tags=tags,
+            model_tags=model_tags,
+        )
+        return fingerprint_of(wish, version, tools)
 
     def test_what_we_record_and_what_is_not_ours_does_not_count(self) -> None:
-        tags = {
-            "tritonpipe.relative_tolerance": "0.1",
-            "tritonpipe.state": "refused",
-            "tritonpipe.reason": "it disagrees",
-            "owner": "eve",
-        }
-        assert fingerprint_of(WISH, tags, "tools 1") == self.BASIS
+        ours = {"tritonpipe.state": "refused", "tritonpipe.reason": "it disagrees"}
+        others = {"owner": "eve"}
+        assert self.of({**self.TAGS, **ours, **others}, self.MODEL_TAGS | others) == self.of()
 
-    def test_the_authors_tags_count(self) -> None:
-        assert fingerprint_of(WISH, {"tritonpipe.relative_tolerance": "0.2"}, "tools 1") != (
-            self.BASIS
-        )
-        tags = {"tritonpipe.relative_tolerance": "0.1", "tritonpipe.retry": "please"}
-        assert fingerprint_of(WISH, tags, "tools 1") != self.BASIS
+    def test_the_authors_tags_count_of_the_version_and_of_its_registered_model(self) -> None:
+        found = {
+            self.of(),
+            self.of({"tritonpipe.relative_tolerance": "0.2"}),
+            self.of({**self.TAGS, "tritonpipe.retry": "please"}),
+            self.of(model_tags={"tritonpipe.instances": "3"}),
+            self.of(model_tags={}),
+            self.of(self.MODEL_TAGS, self.TAGS),
+        }
+        assert len(found) == 6
 
     def test_version_and_tools_count(self) -> None:
-        tags = {"tritonpipe.relative_tolerance": "0.1"}
         other = Wish(model="fraud", registered_model="fraud", alias="champion", version=9)
-        assert fingerprint_of(other, tags, "tools 1") != self.BASIS
-        assert fingerprint_of(WISH, tags, "tools 2") != self.BASIS
+        assert len({self.of(), self.of(wish=other), self.of(tools="tools 2")}) == 3

@@ -29,6 +29,7 @@ class Registry:
     def __init__(self) -> None:
         self.aliases: dict[str, dict[str, int]] = {}
         self.tags: dict[str, str] = {}
+        self.model_tags: dict[str, str] = {}
         self.is_down = False
 
     def registered_models(self) -> list[RegisteredModel]:
@@ -45,6 +46,7 @@ class Registry:
             run_id=None,
             source="",
             tags=dict(self.tags),
+            model_tags=dict(self.model_tags),
         )
 
 
@@ -175,6 +177,12 @@ def test_a_refused_version_stays_refused_over_restarts_until_something_changes(
     stage.rounds = stage.new_watcher()
     stage.rounds.step()
     assert len(stage.hands.jobs) == 3
+    stage.end(REFUSAL)
+    assert stage.states() == {MODEL: REFUSED}
+
+    stage.registry.model_tags["tritonpipe.max_batch_size"] = "8"
+    stage.rounds.step(is_notified=True)
+    assert len(stage.hands.jobs) == 4
 
 
 def test_a_version_waits_for_its_approval_and_is_served_once_it_has_it(stage: Stage) -> None:
