@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import click
 
+from pipeline.cli.errors import EXIT_CODES, PROBLEMS_REMAIN
 from pipeline.cli.output import emit, json_option, say, table
+from pipeline.errors import UnavailableError
 
 
 @click.command()
 @click.argument("model", required=False)
+@click.option(
+    "--check", is_flag=True, help="Exit with 12 unless what is wished is published and served."
+)
 @json_option
-def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
+def status(model: str | None, check: bool, as_json: bool) -> int:  # noqa: FBT001
     """Show what MLflow wishes, S3 holds and Triton serves.
+
+    The exit code is 8 if MLflow, S3 or a Triton does not answer. What differs is no failure, unless
+    --check makes it one.
 
     \b
     Examples:
       tritonpipe status
       tritonpipe status fraud --json
+      tritonpipe status --check || notify-somebody
     """
     from pipeline.configuration import effective_settings
     from pipeline.flows.status import status as read_status
@@ -44,6 +53,9 @@ def status(model: str | None, as_json: bool) -> None:  # noqa: FBT001
     emit(report, as_json=as_json, human=human)
     for problem in report.problems:
         say(f"warning: {problem}")
+    if not report.is_complete:
+        return EXIT_CODES[UnavailableError]
+    return PROBLEMS_REMAIN if check and not report.is_as_wished else 0
 
 
 def _or_dash(version: int | None) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Final
 
-from pipeline.errors import RequestError, TritonpipeError
+from pipeline.errors import RequestError, TritonpipeError, UnavailableError
 from pipeline.flows.journal import CONFIRMED, FAILED, ROLLBACK, JournalEntry, attempts
 from pipeline.flows.parts import owner_of
 from pipeline.flows.publish import read_state
+from pipeline.flows.record import FAILED as FAILED_TO_SERVE
+from pipeline.flows.record import REFUSED, TAG_PREFIX
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.settings import Settings
 from pipeline.triton import TritonClient, VersionState
 
-_PROMOTE: Final = "not published: promote it"
+_REASON_LENGTH: Final = 160
+"""Letters of a reason that a state tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,8 @@ class ModelStatus:
         served: Version that Triton answers with, the first one of several; None if with none.
         digest: Digest of the published release; empty if there is none.
         state: ``ok``, or in words what differs.
+        is_as_wished: Whether what is published is served, and is what the alias wishes, if it
+            wishes anything.
         part_of: The name that clients ask, of which this is a part; empty for most models.
     """
 
@@ -38,6 +44,7 @@ class ModelStatus:
     served: int | None
     digest: str
     state: str
+    is_as_wished: bool
     part_of: str = ""
 
 
@@ -48,12 +55,19 @@ class StatusReport:
     Attributes:
         alias: The alias that was read as the wish.
         models: By name.
-        problems: Sources that did not answer; what they would say is missing above.
+        problems: What could not be read, and why; what it would say is missing above.
+        is_complete: Whether every source answered.
     """
 
     alias: str
     models: tuple[ModelStatus, ...]
     problems: tuple[str, ...]
+    is_complete: bool
+
+    @property
+    def is_as_wished(self) -> bool:
+        """Whether everything could be read, and no model needs anybody."""
+        return not self.problems and all(model.is_as_wished for model in self.models)
 
 
 def status(settings: Settings, *, model: str | None = None) -> StatusReport:
@@ -64,21 +78,26 @@ def status(settings: Settings, *, model: str | None = None) -> StatusReport:
         UnavailableError: The store does not answer: without it nothing is known.
     """
     with open_servers(settings) as servers:
-        problems: list[str] = []
+        problems: list[TritonpipeError] = []
         sources = _Sources(
             servers=servers,
             wishes=_wishes(servers, settings.alias, problems),
             replicas=_replicas(servers, problems),
+            problems=problems,
         )
         names = _published_models(servers)
         rows = [
-            _published_status(sources, name, problems)
+            _published_status(sources, name)
             for name in sorted(names)
             if model in {None, name} or model not in names or name.startswith(f"{model}.")
         ]
-    # A model can be published under another name than it is registered under.
-    known = {row.registered_model for row in rows}
-    rows += [_wished_status(m, v) for m, v in (sources.wishes or {}).items() if m not in known]
+        # A model can be published under another name than it is registered under.
+        known = {row.registered_model for row in rows}
+        rows += [
+            _wished_status(sources, name, version)
+            for name, version in (sources.wishes or {}).items()
+            if name not in known and model in {None, name}
+        ]
     if model is not None:
         rows = [row for row in rows if model in {row.model, row.registered_model, row.part_of}]
         if not rows:
@@ -86,7 +105,8 @@ def status(settings: Settings, *, model: str | None = None) -> StatusReport:
     return StatusReport(
         alias=settings.alias,
         models=tuple(sorted(rows, key=lambda row: row.model)),
-        problems=tuple(dict.fromkeys(problems)),
+        problems=tuple(dict.fromkeys(error.message for error in problems)),
+        is_complete=not any(isinstance(error, UnavailableError) for error in problems),
     )
 
 
@@ -111,24 +131,40 @@ class _Sources:
     servers: Servers
     wishes: dict[str, int] | None
     replicas: list[_Replica]
+    problems: list[TritonpipeError]
+
+    def why_not(self, registered: str, version: int) -> str:
+        """Why a wished version is not published: it was refused or failed, or nobody tried."""
+        try:
+            versions = self.servers.registry.tagged_versions(registered, {})
+        except TritonpipeError as error:
+            self.problems.append(error)
+            versions = []
+        tags = next((v.tags for v in versions if v.version == version), {})
+        state = tags.get(f"{TAG_PREFIX}state")
+        if state not in {REFUSED, FAILED_TO_SERVE}:
+            return f"version {version} is wished: promote it"
+        outcome = "was refused" if state == REFUSED else "failed"
+        told = shorten(tags.get(f"{TAG_PREFIX}reason", ""), _REASON_LENGTH, placeholder=" …")
+        return f"version {version} is wished, but {outcome}" + (f": {told}" if told else "")
 
 
-def _wishes(servers: Servers, alias: str, problems: list[str]) -> dict[str, int] | None:
+def _wishes(servers: Servers, alias: str, problems: list[TritonpipeError]) -> dict[str, int] | None:
     try:
         models = servers.registry.registered_models()
     except TritonpipeError as error:
-        problems.append(error.message)
+        problems.append(error)
         return None
     return {m.name: m.aliases[alias] for m in models if alias in m.aliases}
 
 
-def _replicas(servers: Servers, problems: list[str]) -> list[_Replica]:
+def _replicas(servers: Servers, problems: list[TritonpipeError]) -> list[_Replica]:
     live = []
     for client in servers.replicas:
         try:
             client.require_live()
         except TritonpipeError as error:
-            problems.append(error.message)
+            problems.append(error)
             continue
         try:
             index = client.all_versions()
@@ -143,7 +179,7 @@ def _published_models(servers: Servers) -> set[str]:
     return {key.split("/", 1)[0] for key in keys if "/" in key}
 
 
-def _published_status(sources: _Sources, model: str, problems: list[str]) -> ModelStatus:
+def _published_status(sources: _Sources, model: str) -> ModelStatus:
     published, registered, digest, unreadable = None, model, "", ""
     events: list[JournalEntry] = []
     try:
@@ -154,7 +190,7 @@ def _published_status(sources: _Sources, model: str, problems: list[str]) -> Mod
             registered = release.manifest.lineage.registered_model
             digest = release.manifest.digest
     except TritonpipeError as error:
-        problems.append(error.message)
+        sources.problems.append(error)
         unreadable = "unknown: what is published cannot be read"
     serving = {r.client.http_address: r.served(model, published or 0) for r in sources.replicas}
     served = next(iter(serving.values()), None) if published else None
@@ -168,12 +204,16 @@ def _published_status(sources: _Sources, model: str, problems: list[str]) -> Mod
         digest=digest,
         state=unreadable
         or _disagreement(serving)
-        or _state(sources, wished, published, served, events, by_hand=not registered),
+        or _state(sources, registered, wished, published, served, events),
+        is_as_wished=not unreadable
+        and len(set(serving.values())) == bool(serving)
+        and served == published
+        and wished in {None, published},
         part_of=owner_of(model, events),
     )
 
 
-def _wished_status(registered: str, version: int) -> ModelStatus:
+def _wished_status(sources: _Sources, registered: str, version: int) -> ModelStatus:
     return ModelStatus(
         model=registered,
         registered_model=registered,
@@ -181,34 +221,38 @@ def _wished_status(registered: str, version: int) -> ModelStatus:
         published=None,
         served=None,
         digest="",
-        state=_PROMOTE,
+        state=sources.why_not(registered, version),
+        is_as_wished=False,
     )
 
 
 def _state(
     sources: _Sources,
+    registered: str,
     wished: int | None,
     published: int | None,
     served: int | None,
     events: list[JournalEntry],
-    *,
-    by_hand: bool,
 ) -> str:
     if published is None:
-        return "not published, not wished by the alias" if wished is None else _PROMOTE
+        if wished is None:
+            return "not published, not wished by the alias"
+        return sources.why_not(registered, wished)
     if not sources.replicas:
         return "published; Triton does not answer"
     if served is None:
         return "published, not served: see the server's log"
     if served != published:
         return f"Triton still serves {served}"
-    if by_hand:
+    if not registered:
         return "ok, published by hand"
     if sources.wishes is None:
         return "served; the registry does not answer"
     if wished is None:
         return "served, not wished by the alias"
-    return "ok" if wished == published else _difference(wished, events)
+    if wished == published:
+        return "ok"
+    return _taken_back(wished, events) or sources.why_not(registered, wished)
 
 
 def _disagreement(serving: dict[str, int | None]) -> str:
@@ -217,10 +261,10 @@ def _disagreement(serving: dict[str, int | None]) -> str:
     return "the servers differ: " + ", ".join(f"{a} serves {v}" for a, v in serving.items())
 
 
-def _difference(wished: int, events: list[JournalEntry]) -> str:
+def _taken_back(wished: int, events: list[JournalEntry]) -> str:
     last = next(reversed(attempts(events)), None)
     if last and last.action == ROLLBACK and last.event == CONFIRMED and last.previous == wished:
         return f"rolled back from version {wished}, which the alias still wishes"
     if last and last.event == FAILED and last.version == wished:
         return f"version {wished} is wished, but the server refused it"
-    return f"version {wished} is wished: promote it"
+    return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from obstore.store import MemoryStore
 
-from pipeline.artifacts import Release
+from pipeline.artifacts import ModelVersion, Release
 from pipeline.cli import tritonpipe
 from pipeline.errors import RequestError, UnavailableError
 from pipeline.flows import inspection as inspection_flow
@@ -32,6 +32,7 @@ class World:
 
     def __init__(self) -> None:
         self.aliases: dict[str, int] = {}
+        self.tags: dict[tuple[str, int], dict[str, str]] = {}
         self.index: dict[str, dict[int, VersionState]] = {}
         self.down: set[str] = set()
         self.requests: list[str] = []
@@ -70,6 +71,15 @@ class World:
         self.ask("MLflow")
         return [RegisteredModel(name=m, aliases={"champion": v}) for m, v in self.aliases.items()]
 
+    def tagged_versions(self, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
+        self.ask(f"MLflow about {name}")
+        assert not tags
+        found = [(version, has) for (model, version), has in self.tags.items() if model == name]
+        return [
+            ModelVersion(name=name, version=version, run_id=None, source="", tags=has)
+            for version, has in found
+        ]
+
     def run(self, run_id: str) -> Run | None:
         self.ask("MLflow")
         return None
@@ -105,9 +115,11 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(tritonpipe, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+def run(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(
+        tritonpipe, arguments, catch_exceptions=False, standalone_mode=False
+    )
+    assert (result.return_value or 0) == code, result.output
     return result
 
 
@@ -131,10 +143,10 @@ def test_only_what_is_wished_is_to_be_promoted(world: World) -> None:
     assert states() == {
         "behind": "version 2 is wished: promote it",
         "leftover": "not published, not wished by the alias",
-        "new": "not published: promote it",
+        "new": "version 1 is wished: promote it",
         "old": "served, not wished by the alias",
     }
-    assert states("new") == {"new": "not published: promote it"}
+    assert states("new") == {"new": "version 1 is wished: promote it"}
     with pytest.raises(RequestError, match="neither published nor wished"):
         states("none")
 
@@ -163,12 +175,75 @@ def test_each_server_is_asked_once_for_all_models(world: World) -> None:
     ("down", "state"),
     [("MLflow", "served; the registry does not answer"), ("Triton", "published; Triton does not")],
 )
-def test_a_source_that_is_down_is_a_warning(world: World, down: str, state: str) -> None:
+@pytest.mark.parametrize("options", [[], ["--check"], ["--json"]])
+def test_a_source_that_is_down_is_told_and_the_exit_code_says_so(
+    world: World, down: str, state: str, options: list[str]
+) -> None:
     world.publish("m", 1)
     world.aliases, world.down = {"m": 1}, {down}
-    result = run("status")
+    result = run("status", *options, code=8)
     assert state in result.stdout
     assert f"warning: {down} does not answer" in result.stderr
+
+
+def _rolled_back(world: World) -> None:
+    world.aliases["m"] = 2
+
+
+def _unpublished(world: World) -> None:
+    world.aliases["new"] = 1
+
+
+def _not_served(world: World) -> None:
+    world.index["m"] = {1: VersionState(state="UNAVAILABLE", reason="")}
+
+
+def _unreadable(world: World) -> None:
+    world.repository.put("theirs/config.pbtxt", b"\xff")
+
+
+@pytest.mark.parametrize("change", [_rolled_back, _unpublished, _not_served, _unreadable])
+def test_a_difference_is_a_failure_only_where_that_is_asked(
+    world: World, change: Callable[[World], None]
+) -> None:
+    world.publish("m", 1)
+    world.publish("other", 1)
+    world.aliases = {"m": 1}  # the other one was not wished by this alias
+    run("status", "--check")
+    change(world)
+    run("status")
+    run("status", "--check", code=12)
+    run("status", "other", "--check")
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize(("state", "told"), [("refused", "was refused"), ("failed", "failed")])
+def test_a_wish_that_was_refused_is_not_to_be_promoted(
+    world: World, published: bool, state: str, told: str
+) -> None:
+    if published:
+        world.publish("m", 1)
+    world.aliases = {"m": 2}
+    reason = "the answers\ndisagree " + "by far " * 100
+    world.tags = {("m", 2): {"tritonpipe.state": state, "tritonpipe.reason": reason}}
+    assert states()["m"].startswith(f"version 2 is wished, but {told}: the answers disagree by")
+    assert len(states()["m"]) < 220
+    world.tags = {("m", 2): {}, ("m", 1): {"tritonpipe.state": "refused"}}
+    assert states() == {"m": "version 2 is wished: promote it"}
+
+
+def test_only_what_is_not_as_wished_is_asked_for_its_outcome(world: World) -> None:
+    for model in ("ok", "behind"):
+        world.publish(model, 1)
+    world.aliases = {"ok": 1, "behind": 2, "new": 1}
+    states()
+    assert [r for r in world.requests if "about" in r] == [
+        "MLflow about behind",
+        "MLflow about new",
+    ]
+    world.requests.clear()
+    states("ok")
+    assert not [r for r in world.requests if "about" in r]
 
 
 def test_a_config_that_is_not_ours_is_not_to_be_promoted(world: World) -> None:
