@@ -30,9 +30,13 @@ _NO_ANSWER: Final = (InferenceServerException, OSError, HTTPException)
 # The clients read an answer that is not Triton's as if it were, and fail wherever it differs.
 _NO_TRITON_ANSWER: Final = (ValueError, TypeError, LookupError, AttributeError, struct.error)
 _CONNECTION_ERRORS: Final = (*_NO_ANSWER, *_NO_TRITON_ANSWER)
+_TOO_LATE: Final = "StatusCode.DEADLINE_EXCEEDED"
 _FORBIDDEN: Final = "403"
 _NOT_SERVED: Final = "400"
 """What Triton answers when it is asked for the statistics of a model that it does not serve."""
+
+_PROBE_SECONDS: Final = 10.0
+"""How long a server may take to say that it is there, which is no work for it."""
 
 _HTTP_ADDRESS: Final = re.compile(
     r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]]+)(:(?P<port>[0-9]{1,5}))?(/[!-~]*)?"
@@ -78,8 +82,12 @@ class TritonClient:
         self.http_address = _http_address(http)
         self.grpc_address = grpc.removeprefix("grpc://").rstrip("/")
         self._timeout = timeout
-        self._http = http_client.InferenceServerClient(
-            self.http_address, connection_timeout=5.0, network_timeout=timeout
+        self._probe_seconds = min(timeout, _PROBE_SECONDS)
+        self._http, self._probe = (
+            http_client.InferenceServerClient(
+                self.http_address, connection_timeout=seconds, network_timeout=seconds
+            )
+            for seconds in (timeout, self._probe_seconds)
         )
         self._grpc = grpc_client.InferenceServerClient(self.grpc_address)
 
@@ -93,6 +101,7 @@ class TritonClient:
         trace: TracebackType | None,
     ) -> None:
         self._http.close()
+        self._probe.close()
         self._grpc.close()
 
     def require_live(self) -> None:
@@ -101,14 +110,21 @@ class TritonClient:
         Raises:
             UnavailableError: It does not; names the address.
         """
-        ask_over_grpc = partial(self._grpc.is_server_live, client_timeout=self._timeout)
+        ask_over_grpc = partial(self._grpc.is_server_live, client_timeout=self._probe_seconds)
         for name, address, ask in (
-            ("HTTP", self.http_address, self._http.is_server_live),
+            ("HTTP", self.http_address, self._probe.is_server_live),
             ("gRPC", self.grpc_address, ask_over_grpc),
         ):
             try:
                 live = ask()
             except _CONNECTION_ERRORS as error:
+                if _is_late(error):
+                    raise UnavailableError(
+                        f"Triton at {address} did not answer over {name} within "
+                        f"{self._probe_seconds:g} s",
+                        hint="it hangs, or cannot be reached: read its log, then start it again; "
+                        "for the local stack: tritonpipe stack restart triton",
+                    ) from error
                 raise _unreachable(name, address, _described(error)) from error
             if not live:
                 raise _unreachable(name, address, "what answers there is not a live Triton")
@@ -116,7 +132,7 @@ class TritonClient:
     def is_ready(self, model: str, version: int) -> bool:
         """Whether this version of this model can answer; False if the server is down."""
         try:
-            return bool(self._http.is_model_ready(model, str(version)))
+            return bool(self._probe.is_model_ready(model, str(version)))
         except _CONNECTION_ERRORS:
             return False
 
@@ -259,6 +275,10 @@ def _http_address(text: str) -> str:
             hint="set TRITONPIPE_TRITON_HTTP to HOST:PORT, without TLS, such as 127.0.0.1:8000",
         )
     return address
+
+
+def _is_late(error: Exception) -> bool:
+    return isinstance(error, TimeoutError) or _status(error) == _TOO_LATE
 
 
 def _described(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import ExitStack
@@ -144,9 +145,23 @@ def test_a_server_that_stands_still_is_waited_for_only_so_long(
     server.start()
     try:
         with TritonClient(http="127.0.0.1:1", grpc=f"127.0.0.1:{port}", timeout=0.2) as client:
-            monkeypatch.setattr(client._http, "is_server_live", lambda: True)
-            with pytest.raises(UnavailableError, match=r"over gRPC at .*: .*Deadline Exceeded"):
+            monkeypatch.setattr(client._probe, "is_server_live", lambda: True)
+            with pytest.raises(UnavailableError, match=r"did not answer over gRPC within 0\.2 s"):
                 client.require_live()
     finally:
         standstill.over.set()
         server.stop(None).wait()
+
+
+def test_a_server_that_takes_connections_and_never_answers_is_told_in_time() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with TritonClient(http=address, grpc=address, timeout=0.5) as client:
+            started = time.monotonic()
+            with pytest.raises(UnavailableError, match=r"HTTP within 0\.5 s") as caught:
+                client.require_live()
+            assert "restart" in caught.value.hint
+            assert not client.is_ready("m", 1)
+            assert time.monotonic() - started < 5
