@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli.output import emit, json_option, say, table
+from pipeline.cli.references import request_from_text
+from pipeline.errors import RequestError, SettingsError, UnavailableError
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import PromotionRequest
+    from pipeline.flows.author_tags import Tagged
+    from pipeline.settings import Settings
 
 config_option = click.option(
     "--config",
@@ -68,34 +77,86 @@ def check(file: Path | None, as_json: bool) -> None:  # noqa: FBT001
 @config_option
 @json_option
 def show(model: str, file: Path | None, as_json: bool) -> None:  # noqa: FBT001
-    """Show what holds for a registered model, and where each value comes from.
+    """Show what holds for a model, and where each value comes from.
+
+    MODEL is NAME@ALIAS, NAME/VERSION, or NAME for the default alias. Tags of the version and of
+    its registered model are asked for in MLflow; without it, the rest is shown.
 
     \b
     Examples:
       tritonpipe config show fraud
+      tritonpipe config show fraud/7 --json
     """
     from pipeline.configuration import load_configuration
+    from pipeline.flows.author_tags import Verdict, chosen_settings
     from pipeline.settings import load_settings
 
     configuration = load_configuration(load_settings(), file)
-    found = configuration.table_of(model)
-    settings = configuration.settings_of(found).model_dump(mode="json")
-    origins = configuration.origins_of(found)
-    rows = [[name, settings[name], origins[name]] for name in sorted(settings)]
+    asked = request_from_text(model)
+    found = configuration.table_of(asked.model)
+    settings, origins = configuration.settings_of(found), configuration.origins_of(found)
+    places, problem = _tagged(asked, settings)
+    chosen = chosen_settings(settings, places, origins=origins)
+    origins |= {t.setting: f"{t.key} of {t.place}" for t in chosen.of(Verdict.COUNTS)}
+    values = chosen.settings.model_dump(mode="json")
+    rows = [[name, values[name], origins[name]] for name in sorted(values)]
 
     def human() -> None:
         say(
-            f"no table is about {model!r}"
+            f"no table is about {asked.model!r}"
             if found is None
-            else f'[models."{found.pattern}"] is about {model!r}'
+            else f'[models."{found.pattern}"] is about {asked.model!r}'
         )
-        table(["setting", "value", "from"], rows)
+        table(["setting", "value", "from"], [[name, _shown(v), origin] for name, v, origin in rows])
+        if chosen.tags:
+            click.echo()
+            table(
+                ["tag", "value", "of", "effect", "because"],
+                [[t.key, t.value, t.place, t.verdict, t.reason] for t in chosen.tags],
+            )
 
     document = {
         "table": found.pattern if found else None,
         "settings": {name: {"value": value, "from": origin} for name, value, origin in rows},
+        "tags": chosen.tags,
+        "problem": problem,
     }
-    emit(_plain(document), as_json=as_json, human=human)
+    emit(document, as_json=as_json, human=human)
+    if problem:
+        say(f"warning: {problem}")
+    for tag in chosen.of(Verdict.WRONG):
+        say(f"warning: no version is published with {tag}")
+
+
+def _tagged(asked: PromotionRequest, settings: Settings) -> tuple[tuple[Tagged, ...], str]:
+    """The version and the registered model with their tags; and why there are not both, in words.
+
+    Raises:
+        RequestError: There is no such version, and one was asked for by number or alias.
+    """
+    from pipeline.flows.author_tags import tagged_model, tagged_of
+    from pipeline.registries.mlflow import MlflowRegistry
+
+    is_exact = (asked.alias, asked.version) != (None, None)
+    try:
+        registry = MlflowRegistry(settings.required("tracking_uri"))
+        if is_exact:
+            return tagged_of(registry.resolve(asked)), ""
+        model = registry.registered_model(asked.model)
+        if settings.alias in model.aliases:
+            return tagged_of(registry.resolve(replace(asked, alias=settings.alias))), ""
+    except RequestError as error:
+        if is_exact:
+            raise
+        return (), f"there are no tags: {error.message}"
+    except (SettingsError, UnavailableError) as error:
+        return (), f"tags are not known: {error.message}"
+    problem = f"no version of {model.name!r} has the alias {settings.alias!r}: without its tags"
+    return (tagged_model(model.name, model.tags),), problem
+
+
+def _shown(value: object) -> object:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
 
 
 def _plain(value: object) -> object:

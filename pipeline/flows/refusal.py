@@ -23,9 +23,10 @@ from pipeline.reports import Question, Report
 _SHOWN: Final = 3
 _TELLING: Final = (Question.FORM, Question.NEIGHBOURS, Question.DECISION, Question.VALUES)
 _HINT: Final = (
-    "nothing was published. If the difference is acceptable, say so on the model version with the "
-    "tags tritonpipe.relative_tolerance, tritonpipe.absolute_tolerance or "
-    "tritonpipe.allowed_row_fraction, or for all with TRITONPIPE_RELATIVE_TOLERANCE, …"
+    "nothing was published. If the difference is acceptable, say so with the tags "
+    "tritonpipe.relative_tolerance, tritonpipe.absolute_tolerance or "
+    "tritonpipe.allowed_row_fraction of the version or its registered model, or for all with "
+    "TRITONPIPE_RELATIVE_TOLERANCE, …; what holds: tritonpipe config show MODEL"
 )
 
 
