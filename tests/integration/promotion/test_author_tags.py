@@ -102,3 +102,8 @@ def test_the_platform_says_which_tags_count(
     config = served_config(settings, name)
     assert config["max_batch_size"] == settings.max_batch_size
     assert config["instance_group"][0]["count"] == 2
+
+    again = tritonpipe("promote", f"{name}/1")  # what is released is served whatever tags say
+    assert again.code == 0, again.err
+    assert "no effect: the tag tritonpipe.max_batch_size='lots'" in again.err
+    assert served_config(settings, name) == config

@@ -72,6 +72,25 @@ def test_what_is_refused_stays_refused_and_what_was_served_stays_served(
     scene.assert_served(2)
 
 
+def test_a_wrong_tag_of_the_registered_model_refuses_until_it_is_set_right(
+    watching: Start, scene: Any
+) -> None:
+    watcher = watching("--model", scene.name)
+    scene.wish(1)
+    watcher.wait_for(kind="ended", outcome="promoted")
+    scene.registry.set_registered_model_tag(scene.name, "tritonpipe.instances", "many")
+    scene.wish(2)
+    ended = watcher.wait_for(kind="ended", outcome="ModelError")
+    assert "tritonpipe.instances='many' of registered model" in ended["message"]
+    watcher.wait_for(kind="standing", outcome="refused")
+    scene.assert_served(1)
+    watcher.end()
+    scene.registry.set_registered_model_tag(scene.name, "tritonpipe.instances", "2")
+    again = watching("--model", scene.name)
+    again.wait_for(kind="ended", outcome="promoted")
+    scene.assert_served(2)
+
+
 def test_somebodys_rollback_is_not_undone(watching: Start, tritonpipe: Command, scene: Any) -> None:
     watcher = watching("--model", scene.name)
     for version in (1, 2):
