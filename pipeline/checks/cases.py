@@ -6,35 +6,20 @@ graph that is wrong is wrong everywhere.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from pipeline.checks import reproduce
+from pipeline.checks.tolerances import Tolerance
+from pipeline.reports import Question
 from pipeline.samples import Array, as_stored
 
 SCRIPT: Final = "reproduce.py"
 MOST_CASES: Final = 3
-
-_TEXT: Final = '''\
-"""Runs the graph beside this file on the inputs it failed on: python reproduce.py [case-1.npz]"""
-
-import pathlib, sys
-import numpy, onnxruntime
-
-folder = pathlib.Path(__file__).parent
-case = numpy.load(folder / (sys.argv[1] if len(sys.argv) > 1 else "case-1.npz"))
-session = onnxruntime.InferenceSession(str(folder / "onnx" / "model.onnx"))
-# A tokenizer may stand before the graph: then what it made is the input, beside what it should.
-feeds = {i.name: ("input:" + i.name, "found:" + i.name) for i in session.get_inputs()}
-inputs = {name: case[key] for name, keys in feeds.items() for key in keys if key in case}
-if inputs.keys() != feeds.keys():
-    sys.exit("the graph was not reached: the tokenizer before it refused a text")
-names = [output.name for output in session.get_outputs()]
-for name, found in zip(names, session.run(names, inputs)):
-    print(name, "expected:", case["expected:" + name], "found:", found, sep="\\n")
-'''
 
 
 class Cases:
@@ -51,12 +36,28 @@ class Cases:
         inputs: Mapping[str, Array],
         expected: Mapping[str, Array],
         found: Mapping[str, Array],
+        *,
+        output: str,
+        question: Question,
+        tolerances: Mapping[str, Tolerance],
     ) -> str:
-        """Name of the file; empty if enough are kept."""
+        """Write one case.
+
+        Args:
+            inputs: What was asked.
+            expected: What the original says.
+            found: What was answered; nothing if there was no answer.
+            output: Name of the output that disagrees; empty if there was no answer.
+            question: What was asked of it.
+            tolerances: Of every expected output.
+
+        Returns:
+            Name of the file; empty if enough are kept.
+        """
         if self._folder is None or self._kept >= MOST_CASES:
             return ""
         if not self._kept and self._is_graph:
-            (self._folder / SCRIPT).write_text(_TEXT, encoding="utf-8")
+            shutil.copyfile(reproduce.__file__, self._folder / SCRIPT)
         self._kept += 1
         name = f"case-{self._kept}.npz"
         arrays = {
@@ -64,5 +65,12 @@ class Cases:
             for kind, arrays in (("input", inputs), ("expected", expected), ("found", found))
             for tensor, array in arrays.items()
         }
+        arrays |= {
+            f"tolerance:{tensor}": np.array(
+                [tolerances[tensor].relative, tolerances[tensor].absolute]
+            )
+            for tensor in expected
+        }
+        arrays |= {"output": np.array(output), "question": np.array(str(question))}
         np.savez_compressed(self._folder / name, allow_pickle=False, **arrays)
         return name

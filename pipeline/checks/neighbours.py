@@ -47,7 +47,15 @@ def run_neighbours(
             if compared.wrong.any():
                 expected = {**among, name: array.copy()}
                 expected[name][place] = alone[name][0]
-                one = named(one, cases.keep(asked, expected, among))
+                case = cases.keep(
+                    asked,
+                    expected,
+                    among,
+                    output=name,
+                    question=Question.NEIGHBOURS,
+                    tolerances={n: _tight(str(a.dtype), tolerances) for n, a in among.items()},
+                )
+                one = named(one, case)
             ran.append(one)
     return ran
 

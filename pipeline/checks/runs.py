@@ -75,7 +75,8 @@ def run_batches(
             answers.append(session.run(part.inputs))
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors have no common base
             compared = failed(subject, inputs.origin, cannot_run(error))
-            return [kept(Ran(compared=compared, rows=rows, size=size, inputs=inputs), {}, cases)]
+            ran = Ran(compared=compared, rows=rows, size=size, inputs=inputs)
+            return [kept(ran, {}, tolerances, cases)]
         if _shapes(answers[-1]) != _shapes(part.outputs):
             parts, answers = [rows], [answers[-1]]
             break
@@ -85,10 +86,8 @@ def run_batches(
     compared_outputs = compare_outputs(
         subject, inputs.origin, expected, found, tolerances, numbers=rows
     )
-    return [
-        kept(Ran(compared=compared, rows=rows, size=size, inputs=inputs), found, cases, batch=size)
-        for compared in compared_outputs
-    ]
+    runs = [Ran(compared=one, rows=rows, size=size, inputs=inputs) for one in compared_outputs]
+    return [kept(ran, found, tolerances, cases, batch=size) for ran in runs]
 
 
 def run_whole(session: Session, inputs: Inputs, tolerances: Tolerances, cases: Cases) -> list[Ran]:
@@ -104,12 +103,13 @@ def run_whole(session: Session, inputs: Inputs, tolerances: Tolerances, cases: C
         compared = compare_outputs(
             subject_of(session), inputs.origin, samples.outputs, found, tolerances
         )
-    return [
-        kept(Ran(compared=one, rows=rows, size=0, inputs=inputs), found, cases) for one in compared
-    ]
+    runs = [Ran(compared=one, rows=rows, size=0, inputs=inputs) for one in compared]
+    return [kept(ran, found, tolerances, cases) for ran in runs]
 
 
-def kept(ran: Ran, found: Mapping[str, Array], cases: Cases, batch: int = 0) -> Ran:
+def kept(
+    ran: Ran, found: Mapping[str, Array], tolerances: Tolerances, cases: Cases, batch: int = 0
+) -> Ran:
     """With the batch of its first failing row in a file, if it failed."""
     if not ran.compared.comparison.problem:
         return ran
@@ -120,7 +120,15 @@ def kept(ran: Ran, found: Mapping[str, Array], cases: Cases, batch: int = 0) -> 
     if not batch and ran.size:
         part = ran.inputs.samples.take(ran.rows)
     answers = {name: array[place] if batch else array for name, array in found.items()}
-    return named(ran, cases.keep(part.inputs, part.outputs, answers))
+    name = cases.keep(
+        part.inputs,
+        part.outputs,
+        answers,
+        output=ran.compared.comparison.output,
+        question=ran.compared.comparison.question,
+        tolerances={n: tolerances.of(str(array.dtype)) for n, array in part.outputs.items()},
+    )
+    return named(ran, name)
 
 
 def named(ran: Ran, case: str) -> Ran:
