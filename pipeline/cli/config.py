@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pipeline.artifacts import PromotionRequest
     from pipeline.flows.author_tags import Tagged
     from pipeline.settings import Settings
+
+_SECRETS = re.compile(r"(?<=//).*(?=@)|(?<=password=)[^&]*")
 
 config_option = click.option(
     "--config",
@@ -99,7 +102,7 @@ def show(model: str, file: Path | None, as_json: bool) -> None:  # noqa: FBT001
     chosen = chosen_settings(settings, places, origins=origins)
     origins |= {t.setting: f"{t.key} of {t.place}" for t in chosen.of(Verdict.COUNTS)}
     values = chosen.settings.model_dump(mode="json")
-    rows = [[name, values[name], origins[name]] for name in sorted(values)]
+    rows = [[name, _without_secrets(values[name]), origins[name]] for name in sorted(values)]
 
     def human() -> None:
         say(
@@ -153,6 +156,11 @@ def _tagged(asked: PromotionRequest, settings: Settings) -> tuple[tuple[Tagged, 
         return (), f"tags are not known: {error.message}"
     problem = f"no version of {model.name!r} has the alias {settings.alias!r}: without its tags"
     return (tagged_model(model.name, model.tags),), problem
+
+
+def _without_secrets(value: object) -> object:
+    """Addresses without user and password: what is shown ends up in logs."""
+    return _SECRETS.sub("…", value) if isinstance(value, str) else value
 
 
 def _shown(value: object) -> object:

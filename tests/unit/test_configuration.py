@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.configuration import Bound, Configuration, load_configuration
 from pipeline.errors import SettingsError
-from pipeline.settings import Settings
+from pipeline.settings import AUTHOR_SETTINGS, Settings
 
 EXAMPLE = """
 [defaults]
@@ -73,6 +73,24 @@ def test_a_table_counts_before_the_defaults_and_the_environment_before_both(tmp_
     assert loud.settings_of(None).tracking_uri == "http://mine"
 
 
+def test_what_authors_may_set_is_said_for_all_or_for_some(tmp_path: Path) -> None:
+    text = """
+    [defaults]
+    author_tags = "instances, max_batch_size"
+    [models.a]
+    author_tags = ["max_queue_delay_microseconds"]
+    [models.b]
+    author_tags = "none"
+    """
+    found = load(tmp_path, text)
+    assert found.settings_of(None).author_tags == ("instances", "max_batch_size")
+    of = {name: found.settings_of(found.table_of(name)).author_tags for name in "abc"}
+    assert of["a"] == ("max_queue_delay_microseconds",)
+    assert of["b"] == ()
+    assert of["c"] == ("instances", "max_batch_size")
+    assert load(tmp_path, "").settings_of(None).author_tags == AUTHOR_SETTINGS
+
+
 def test_every_value_tells_where_it_comes_from(tmp_path: Path) -> None:
     found = load(tmp_path, EXAMPLE, Settings(device="gpu"))
     origins = found.origins_of(found.table_of("fraud"))
@@ -106,6 +124,7 @@ def test_bounds(text: str, value: float, passes: bool) -> None:
         ("[default]", "default is not known"),
         ("[defaults]\nbatch = 3", "batch is not known"),
         ("[defaults]\nmax_batch_size = 0", "max_batch_size"),
+        ('[defaults]\nauthor_tags = "device"', "author_tags: Input should be 'max_batch_size'"),
         ("defaults = 3", "not a table"),
         ('[models."a"]\nmax_batch_size = "many"', 'models."a"'),
         ('[models."a"]\nrepository = "s3://x"', "move it to [defaults]"),

@@ -94,6 +94,26 @@ def test_a_person_sees_the_tags_and_what_they_do() -> None:
 
 
 @pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("postgresql://me:p@ss/w0rd@db/locks", "postgresql://…@db/locks"),
+        (
+            "postgresql://db/locks?password=s3cret&user=me",
+            "postgresql://db/locks?password=…&user=me",
+        ),
+        ("/var/lock/models@home", "/var/lock/models@home"),
+    ],
+)
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch, address: str, told: str) -> None:
+    monkeypatch.setenv("TRITONPIPE_LOCK", address)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:s3cret@mlflow.example.org:1")
+    settings = shown("fraud")["settings"]
+    assert settings["lock"]["value"] == told
+    assert settings["tracking_uri"]["value"] == "https://…@mlflow.example.org:1"
+
+
+@pytest.mark.usefixtures("registry")
 def test_another_version_has_its_own_tags_and_a_model_without_alias_none() -> None:
     assert shown("fraud/8")["settings"]["instances"]["value"] == 3
     found = shown("new")

@@ -64,7 +64,13 @@ def test_another_wish_begins_anew() -> None:
 
 def test_every_setting_of_a_model_can_decide_and_where_the_servers_are_does_not() -> None:
     basis = conditions_of(Settings())
-    for changed in ({"pyfunc": "on"}, {"env": "model"}, {"export_seconds": 5}, {"device": "gpu"}):
+    for changed in (
+        {"pyfunc": "on"},
+        {"env": "model"},
+        {"export_seconds": 5},
+        {"device": "gpu"},
+        {"author_tags": "none"},
+    ):
         assert conditions_of(Settings.model_validate(changed)) != basis, changed
     assert conditions_of(Settings(triton_http="elsewhere:1", repository="s3://b/r")) == basis
 

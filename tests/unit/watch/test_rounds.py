@@ -31,13 +31,16 @@ class Registry:
         self.tags: dict[str, str] = {}
         self.model_tags: dict[str, str] = {}
         self.is_down = False
+        self.asked: list[str] = []
 
     def registered_models(self) -> list[RegisteredModel]:
+        self.asked.append("registered_models")
         if self.is_down:
             raise UnavailableError("MLflow does not answer")
         return [RegisteredModel(name=n, aliases=dict(a)) for n, a in self.aliases.items()]
 
     def resolve(self, request: PromotionRequest) -> ModelVersion:
+        self.asked.append("resolve")
         if request.version == 404:
             raise RequestError("no such version")
         return ModelVersion(
@@ -140,6 +143,9 @@ def test_setting_an_alias_is_enough_and_twice_does_nothing_more(stage: Stage) ->
     assert stage.states() == {MODEL: SERVING}
     assert is_at_rest(stage.rounds.step(), stage.rounds.work.jobs)
     assert len(stage.hands.jobs) == 1
+    stage.registry.asked.clear()
+    stage.rounds.step()
+    assert stage.registry.asked == ["registered_models"]
     assert [e.kind for e in stage.events] == ["started", "ended"]
     assert len({e.promotion for e in stage.events}) == 1
 
