@@ -29,12 +29,14 @@ class PromotionRequest:
         alias: Alias to resolve; None if a version was named.
         version: Version number; None if an alias was named.
         triton_name: Name to serve it under; None for the name of the registered model.
+        on_behalf_of: The alias that wishes the version, where a version is named; for the record.
     """
 
     model: str
     alias: str | None = None
     version: int | None = None
     triton_name: str | None = None
+    on_behalf_of: str = ""
 
     def __str__(self) -> str:
         wanted = f"/{self.version}" if self.alias is None else f"@{self.alias}"
@@ -257,11 +259,9 @@ class Confirmation:
 
     Attributes:
         version: The version that answered.
-        comparisons: Answers of every server against the source model's own predictions, over gRPC
-            and HTTP.
+        comparisons: Answers of every server and protocol against the model's own predictions.
         seconds_to_ready: From the commit to the version being ready; 0 if it already was.
-        latency_milliseconds: Median time of one confirmed request on the slowest server, by
-            protocol.
+        latency_milliseconds: Median of the confirming requests to the slowest server, by protocol.
     """
 
     version: int

@@ -1,6 +1,6 @@
 """The findings of a check as one HTML page, to be read beside the model version.
 
-The page stands alone: no script, no address that it would load something from, and every text of a
+A page stands alone: no script, no address that it would load something from, and every text of a
 model's author is escaped. The same report gives the same page.
 """
 
@@ -19,6 +19,7 @@ _STYLE: Final = (
     "td,th{padding:.25em .75em;text-align:left;border-bottom:1px solid #ddd;vertical-align:top}"
     "td.number{text-align:right;font-variant-numeric:tabular-nums}"
     ".ok{color:#1a7f37}.problem{color:#cf222e;font-weight:600}"
+    "pre{background:#f6f8fa;padding:1em;overflow:auto}"
     "svg{max-width:100%;height:auto}"
 )
 _WIDTH, _HEIGHT, _MARGIN = 640, 360, 56
@@ -42,21 +43,30 @@ def report_page(title: str, report: Report, facts: Mapping[str, str]) -> str:
         "predictions.</p>"
     )
     parts = [
-        f"<h1>{html.escape(title)}</h1>",
         verdict,
-        _table(["", ""], [(name, value) for name, value in facts.items()]),
+        table(facts.items()),
         "<h2>Comparisons</h2>",
         f"<p>Samples: {html.escape(report.samples_origin)}.</p>",
         _comparisons(report.comparisons),
         *_left_out(report.left_out),
         *_plots(report.errors),
     ]
+    return page(title, parts)
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """A page of parts that are HTML already, under a title that is not."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+        f"<h1>{html.escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of text as HTML."""
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    return "\n".join(["<table>", *(f"<tr>{line}</tr>" for line in lines), "</table>"])
 
 
 def _comparisons(comparisons: Iterable[Comparison]) -> str:
@@ -81,15 +91,6 @@ def _left_out(reasons: Sequence[str]) -> list[str]:
         return []
     items = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons)
     return ["<h2>Not compared</h2>", f"<ul>{items}</ul>"]
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    header = "".join(f"<th>{html.escape(name)}</th>" for name in head) if any(head) else ""
-    lines = [f"<tr>{header}</tr>"] if header else []
-    lines += [
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    ]
-    return "\n".join(["<table>", *lines, "</table>"])
 
 
 def _plots(errors: Sequence[ErrorSample]) -> list[str]:

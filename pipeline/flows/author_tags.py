@@ -20,15 +20,15 @@ from pydantic import ValidationError
 
 from pipeline.artifacts import ModelVersion
 from pipeline.errors import ModelError
+from pipeline.flows.claims import TAG_PREFIX, is_recorded
 from pipeline.flows.copy_version import COPIED_FROM
 from pipeline.flows.packing import TAG as PYFUNC
-from pipeline.flows.record import RECORDED_TAGS, TAG_PREFIX
 from pipeline.settings import AUTHOR_SETTINGS, Settings
 
 RETRY: Final = f"{TAG_PREFIX}retry"
 """Means nothing but that somebody wishes another try."""
 
-_OTHERS: Final = frozenset({RETRY, PYFUNC, COPIED_FROM, *(TAG_PREFIX + r for r in RECORDED_TAGS)})
+_OTHERS: Final = frozenset({RETRY, PYFUNC, COPIED_FROM})
 _SHOWN_LENGTH: Final = 60
 
 
@@ -163,7 +163,7 @@ def _authors(places: Iterable[Tagged]) -> Iterator[tuple[str, str, str]]:
     for place in places:
         for key, value in sorted(place.tags.items()):
             is_other = key in _OTHERS and (place.is_version or key != PYFUNC)
-            if key.startswith(TAG_PREFIX) and not is_other:
+            if key.startswith(TAG_PREFIX) and not (is_other or is_recorded(key)):
                 yield key, value, place.name
 
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from pipeline.artifacts import ModelVersion, PromotionRequest
 from pipeline.errors import RequestError
+from pipeline.flows.claims import TAG_PREFIX, is_recorded
 from pipeline.flows.progress import Progress, silent
-from pipeline.flows.record import RECORDED_TAGS, TAG_PREFIX
 from pipeline.settings import Settings
 
 COPIED_FROM: Final = f"{TAG_PREFIX}copied_from"
@@ -110,11 +110,7 @@ def copy_version(
 
 def _for_another(version: ModelVersion) -> ModelVersion:
     """The version with the author's tags alone: what we recorded is true of the original only."""
-    tags = {
-        key: value
-        for key, value in version.tags.items()
-        if key.removeprefix(TAG_PREFIX) not in RECORDED_TAGS or not key.startswith(TAG_PREFIX)
-    }
+    tags = {key: value for key, value in version.tags.items() if not is_recorded(key)}
     return ModelVersion(
         name=version.name,
         version=version.version,

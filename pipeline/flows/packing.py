@@ -18,9 +18,9 @@ from typing import Final
 from pipeline.artifacts import Report, SourceModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import ModelError
+from pipeline.flows.claims import TAG_PREFIX
 from pipeline.flows.environments import Environment, build_environment, packed_packages
 from pipeline.flows.progress import Progress
-from pipeline.flows.record import TAG_PREFIX
 from pipeline.flows.requirements import requirements_of
 from pipeline.flows.worker import Limits, run_in_child
 from pipeline.flows.worker_main import PackedCheckJob, PackJob

@@ -25,7 +25,7 @@ from pipeline.flows.preparation import prepare
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publication import Candidate
 from pipeline.flows.publish import RepositoryState, read_state
-from pipeline.flows.record import failures_recorded, record_promotion
+from pipeline.flows.record import failures_recorded, record_served
 from pipeline.flows.release import refuse_other_model, refuse_unsigned, reusable_release
 from pipeline.flows.replicas import require_live
 from pipeline.flows.serve import Served
@@ -109,7 +109,18 @@ def promote(
             seconds=watch.seconds,
         )
         with watch("record") as describe:
-            describe(record_promotion(servers.registry, result))
+            describe(
+                record_served(
+                    servers.registry,
+                    version,
+                    served.release,
+                    served.confirmation,
+                    address=servers.replicas[0].http_address,
+                    seconds=watch.seconds,
+                    alias=request.alias or request.on_behalf_of,
+                    report=report,
+                )
+            )
         return result
 
 

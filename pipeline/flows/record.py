@@ -1,22 +1,42 @@
-"""Writes the outcome beside the model version, where the data scientist looks."""
+"""Writes the outcome beside the model version, where the data scientist looks.
+
+Guarantees: what the tags say of a version is computed from its claims, after each change, and read
+again, so that of several who write at once the last one leaves what is true. A claim is made
+or ended after everything else, so what is missing is made up for by recording again.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from pipeline.artifacts import ModelVersion, PromotionResult
+from pipeline.artifacts import Confirmation, ModelVersion, PromotionRequest, Release
 from pipeline.errors import (
     ConfirmationError,
     ModelError,
     RefusedError,
+    RequestError,
     TritonpipeError,
     UnavailableError,
 )
+from pipeline.flows.claims import (
+    FAILED,
+    REFUSED,
+    RETIRED,
+    SUPERSEDED,
+    TAG_PREFIX,
+    Claim,
+    Standing,
+    claim_tag,
+    claim_text,
+    claims_of,
+    state_tags,
+)
+from pipeline.flows.service_report import Service, model_digest, parity_text
 from pipeline.manifest import Lineage
 from pipeline.registries import Registry
 from pipeline.report_page import report_page
@@ -25,26 +45,35 @@ from pipeline.serialization import to_json
 
 _log = logging.getLogger(__name__)
 
-TAG_PREFIX: Final = "tritonpipe."
-SERVING: Final = "serving"
-SUPERSEDED: Final = "superseded"
-REFUSED: Final = "refused"
-FAILED: Final = "failed"
-RETIRED: Final = "retired"
-
-RECORDED_TAGS: Final = frozenset(
-    {
-        "state", "reason", "triton_model", "triton_version", "release_digest",
-        "max_absolute_error", "confirmed_at",
-    }
-)  # fmt: skip
-"""What is written here below the prefix; every other tag below it is the author's."""
-
 _REASON_LENGTH: Final = 500
+_PARITY: Final = f"{TAG_PREFIX}parity"
+
+_MOST_LOOKS: Final = 5
+"""How often tags are read again that somebody else writes at the same moment."""
 
 
-def record_promotion(registry: Registry, result: PromotionResult) -> str:
-    """Tag the version as serving, the previous one as superseded, and keep a short report.
+def record_served(
+    registry: Registry,
+    version: ModelVersion,
+    release: Release,
+    confirmation: Confirmation,
+    *,
+    address: str,
+    seconds: Mapping[str, float],
+    alias: str = "",
+    report: Report | None = None,
+) -> str:
+    """Say on a version that it is served, and on those before it that they no longer are.
+
+    Args:
+        registry: Where to.
+        version: The version.
+        release: What is served.
+        confirmation: Answers of the live servers.
+        address: Where a server answers over HTTP.
+        seconds: Duration of each stage.
+        alias: The alias on whose behalf; empty if a version was named.
+        report: The comparisons before it was published; None if it was published earlier.
 
     Returns:
         What was recorded, in words.
@@ -53,109 +82,171 @@ def record_promotion(registry: Registry, result: PromotionResult) -> str:
         UnavailableError: The registry does not answer; says that the version is served all the
             same.
     """
-    tags = serving_tags(result)
-    if f"{TAG_PREFIX}reason" in result.version.tags:
-        tags[f"{TAG_PREFIX}reason"] = ""  # it was refused before
-    report = {"report.json": json.dumps(to_json(result), indent=1), "report.md": summary(result)}
-    if result.report is not None:
-        report["report.html"] = _page(result.report, result)
+    name = release.manifest.model
     try:
-        registry.record(result.version, tags=tags, report=report)
-        supersede_others(registry, result.version, result.triton_name)
+        tags = _tags_now(registry, version) or {}
+        claim = _claim(claims_of(tags).get(name), release, confirmation, alias)
+        parity = tags.get(_PARITY, "") if report is None else parity_text(report, release)
+        service = Service(
+            version=version,
+            release=release,
+            confirmation=confirmation,
+            claim=claim,
+            parity=parity,
+            address=address,
+            seconds=seconds,
+        )
+        pages = service.pages
+        if report is not None:
+            title = f"{version} compared with its model before publication"
+            pages["parity.html"] = report_page(title, report, {"at": claim.confirmed_at})
+            pages["parity.json"] = json.dumps(to_json(report), indent=1)
+        is_kept = registry.keep_report(version, f"{name}-{version.version}", pages)
+        lineage = release.manifest.lineage
+        facts = {
+            "triton_version": str(release.manifest.version),
+            "parity": parity or None,
+            "model_digest": model_digest(release) or None,
+            "source_digest": lineage.source_digest,
+        }
+        written = {TAG_PREFIX + key: value for key, value in facts.items()}
+        registry.record(version, written)
+        nowhere = Standing(state=SUPERSEDED, reason="", at=claim.since)
+        _set_claim(registry, version, name, claim_text(claim), nowhere)
+        reason = f"{name} serves version {version.version}"
+        _withdraw_claims(registry, version.name, name, SUPERSEDED, reason, but=version.version)
     except UnavailableError as error:
-        raise not_recorded(result.triton_name, result.version, error) from error
-    where = "tags and report" if result.version.run_id else "tags; no run to keep the report with"
-    return f"{where} on {result.version}"
+        raise _not_recorded(name, version, error) from error
+    return f"tags{' and report' if is_kept else ''} on {version}"
 
 
 @contextmanager
 def failures_recorded(registry: Registry, version: ModelVersion) -> Iterator[None]:
     """Keep beside a version why it could not be served, if the body says so; raises it on.
 
-    What may heal by itself, such as a server that is down, is not kept.
+    What may heal by itself, such as a server that is down, is not kept. A registry that does not
+    answer is told in the log alone: the failure is what matters.
     """
     try:
         yield
-    except RefusedError as error:
-        record_refusal(registry, version, error)
+    except (RefusedError, ModelError, ConfirmationError) as error:
+        try:
+            record_failure(registry, version, error)
+        except UnavailableError as failure:
+            _log.warning("the failure of %s cannot be recorded: %s", version, failure)
         raise
-    except (ModelError, ConfirmationError) as error:
-        record_failure(registry, version, error)
-        raise
-
-
-def record_refusal(registry: Registry, version: ModelVersion, error: RefusedError) -> None:
-    """Tag the version as refused, unless it is served under some name, and keep what was found.
-
-    A registry that does not answer is told in the log alone: the refusal is what matters.
-    """
-    if not isinstance(error.report, Report):
-        record_failure(registry, version, error)
-        return
-    report = {
-        "refused.json": json.dumps(to_json(error.report), indent=1),
-        "refused.html": report_page(
-            f"{version} was refused", error.report, {"reason": error.message, "at": _now()}
-        ),
-    }
-    is_served = version.tags.get(f"{TAG_PREFIX}state") == SERVING
-    tags = {"state": REFUSED, "reason": error.message[:_REASON_LENGTH]}
-    try:
-        registry.record(
-            version,
-            tags={} if is_served else {TAG_PREFIX + key: value for key, value in tags.items()},
-            report=report,
-        )
-    except UnavailableError as failure:
-        _log.warning("the refusal of %s cannot be recorded: %s", version, failure)
-
-
-def record_rollback(registry: Registry, version: ModelVersion, triton_name: str) -> str:
-    """Tag the version as serving again, and all others of it as superseded.
-
-    Raises:
-        UnavailableError: The registry does not answer; says that the version is served all the
-            same.
-    """
-    try:
-        registry.record(version, tags={f"{TAG_PREFIX}state": SERVING}, report={})
-        supersede_others(registry, version, triton_name)
-    except UnavailableError as error:
-        raise not_recorded(triton_name, version, error) from error
-    return f"{version} is {SERVING} again"
 
 
 def record_failure(registry: Registry, version: ModelVersion, error: TritonpipeError) -> None:
-    """Tag the version with why it is not served, unless it is served under some name.
+    """Say why a version is not served, unless it is under some name, and keep what was found.
 
-    A registry that does not answer is told in the log alone.
+    Raises:
+        UnavailableError: The registry does not answer.
     """
-    if version.tags.get(f"{TAG_PREFIX}state") == SERVING:
-        return
+    at = _now()
+    report = error.report if isinstance(error, RefusedError) else None
+    if isinstance(report, Report):
+        title = f"{version} was refused"
+        pages = {
+            "refused.json": json.dumps(to_json(report), indent=1),
+            "refused.html": report_page(title, report, {"reason": error.message, "at": at}),
+        }
+        registry.keep_report(version, f"{version.name}-{version.version}", pages)
     state = REFUSED if isinstance(error, RefusedError | ModelError) else FAILED
-    tags = {"state": state, "reason": error.message[:_REASON_LENGTH]}
-    try:
-        registry.record(
-            version, tags={TAG_PREFIX + key: value for key, value in tags.items()}, report={}
-        )
-    except UnavailableError as failure:
-        _log.warning("the failure of %s cannot be recorded: %s", version, failure)
+    _settle(registry, version, Standing(state=state, reason=error.message[:_REASON_LENGTH], at=at))
 
 
-def record_retirement(registry: Registry, lineage: Lineage, triton_name: str) -> str:
-    """Tag every version that claims to be served under this name as retired.
+def record_retirement(
+    registry: Registry, lineage: Lineage, triton_name: str, *, reason: str
+) -> list[ModelVersion]:
+    """Say on every version that claims to be served under this name that it no longer is.
+
+    Returns:
+        The versions that claimed it.
 
     Raises:
         UnavailableError: The registry does not answer; the model is taken away all the same.
     """
-    claim = {f"{TAG_PREFIX}state": SERVING, f"{TAG_PREFIX}triton_model": triton_name}
-    versions = registry.tagged_versions(lineage.registered_model, claim)
-    for version in versions:
-        registry.record(version, tags={f"{TAG_PREFIX}state": RETIRED}, report={})
-    return f"{', '.join(map(str, versions)) or 'no version'} is {RETIRED}"
+    reason = f"{triton_name} was taken away" + (f": {reason}" if reason else "")
+    return _withdraw_claims(registry, lineage.registered_model, triton_name, RETIRED, reason)
 
 
-def not_recorded(
+def _claim(before: Claim | None, release: Release, confirmation: Confirmation, alias: str) -> Claim:
+    now = _now()
+    return Claim(
+        alias=alias or (before.alias if before else ""),
+        since=(before.since if before else "") or now,
+        confirmed_at=now,
+        release_digest=release.manifest.digest,
+        max_absolute_error=max(c.max_absolute_error for c in confirmation.comparisons),
+        latency_milliseconds=confirmation.latency_milliseconds,
+    )
+
+
+def _withdraw_claims(
+    registry: Registry,
+    model: str,
+    triton_name: str,
+    state: str,
+    reason: str,
+    *,
+    but: int | None = None,
+) -> list[ModelVersion]:
+    """End every claim to a name but that of one version; returns whose they were."""
+    standing = Standing(state=state, reason=reason[:_REASON_LENGTH], at=_now())
+    found = [
+        version
+        for version in registry.tagged_versions(model, {})
+        if version.version != but and triton_name in claims_of(version.tags)
+    ]
+    for version in found:
+        _set_claim(registry, version, triton_name, None, standing)
+    return found
+
+
+def _set_claim(
+    registry: Registry,
+    version: ModelVersion,
+    triton_name: str,
+    claim: str | None,
+    otherwise: Standing,
+) -> None:
+    """Make or end a claim, last of all: until then the next run finds that something is to do."""
+    tags = _tags_now(registry, version)
+    if tags is None:
+        return
+    key = claim_tag(triton_name)
+    others = {k: v for k, v in tags.items() if k != key}
+    planned = others if claim is None else {**others, key: claim}
+    registry.record(version, {**_missing(planned, otherwise), key: claim})
+    _settle(registry, version, otherwise)
+
+
+def _settle(registry: Registry, version: ModelVersion, otherwise: Standing) -> None:
+    """Bring the tags of the state in line with the claims that are there by now."""
+    for _look in range(_MOST_LOOKS):
+        tags = _tags_now(registry, version)
+        missing = {} if tags is None else _missing(tags, otherwise)
+        if not missing:
+            return
+        registry.record(version, missing)
+
+
+def _missing(tags: Mapping[str, str], otherwise: Standing) -> dict[str, str | None]:
+    """The tags of the state that are not as they have to be."""
+    wanted = state_tags(tags, otherwise)
+    return {key: value for key, value in wanted.items() if tags.get(key) != value}
+
+
+def _tags_now(registry: Registry, version: ModelVersion) -> Mapping[str, str] | None:
+    request = PromotionRequest(model=version.name, version=version.version)
+    try:
+        return registry.resolve(request).tags
+    except RequestError:  # it was deleted meanwhile
+        return None
+
+
+def _not_recorded(
     triton_name: str, version: ModelVersion, error: UnavailableError
 ) -> UnavailableError:
     """The error for a release that is served and proven but could not be recorded."""
@@ -167,64 +258,5 @@ def not_recorded(
     )
 
 
-def supersede_others(registry: Registry, version: ModelVersion, triton_name: str) -> None:
-    """Say on every other version that claims to be served under this name that it is not."""
-    claim = {f"{TAG_PREFIX}state": SERVING, f"{TAG_PREFIX}triton_model": triton_name}
-    for other in registry.tagged_versions(version.name, claim):
-        if other.version != version.version:
-            registry.record(other, tags={f"{TAG_PREFIX}state": SUPERSEDED}, report={})
-
-
-def serving_tags(result: PromotionResult) -> dict[str, str]:
-    """Tags of a version that is served."""
-    errors = [c.max_absolute_error for c in result.confirmation.comparisons]
-    tags = {
-        "state": SERVING,
-        "triton_model": result.triton_name,
-        "triton_version": str(result.confirmation.version),
-        "release_digest": result.digest,
-        "max_absolute_error": f"{max(errors):.3e}",
-        "confirmed_at": _now(),
-    }
-    return {TAG_PREFIX + key: value for key, value in tags.items()}
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _page(report: Report, result: PromotionResult) -> str:
-    answers = "; ".join(
-        f"{c.subject} {c.max_absolute_error:.1e}" for c in result.confirmation.comparisons
-    )
-    facts = {
-        "release": result.digest,
-        "Triton model": f"{result.triton_name}/{result.confirmation.version}",
-        "largest errors of the live server": answers,
-        "seconds": ", ".join(f"{stage} {taken:.2f}" for stage, taken in result.seconds.items()),
-        "at": _now(),
-    }
-    return report_page(f"{result.version} as served by Triton", report, facts)
-
-
-def summary(result: PromotionResult) -> str:
-    """A short report in Markdown."""
-    lines = [
-        f"# {result.version} served by Triton as {result.triton_name}",
-        "",
-        f"- release: `{result.digest}`",
-        f"- previous version: {result.previous if result.previous is not None else 'none'}",
-        "",
-        "Compared with the model's own predictions:",
-        "",
-        "| run | output | rows | mismatched | max abs. error |",
-        "|---|---|---|---|---|",
-    ]
-    exported = result.report.comparisons if result.report else ()
-    lines += [
-        f"| {c.subject} | {c.output} | {c.rows} | {c.mismatched} | {c.max_absolute_error:.2e} |"
-        for c in (*exported, *result.confirmation.comparisons)
-    ]
-    lines += ["", "| stage | seconds |", "|---|---|"]
-    lines += [f"| {stage} | {seconds:.2f} |" for stage, seconds in result.seconds.items()]
-    return "\n".join(lines) + "\n"

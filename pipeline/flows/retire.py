@@ -15,7 +15,7 @@ from pipeline.ensembles import steps_of
 from pipeline.errors import ConflictError, RequestError, UnavailableError
 from pipeline.flows.dependents import concerned_ensembles
 from pipeline.flows.holdings import version_folders
-from pipeline.flows.journal import COLLECTED, RETIRE, was_collected
+from pipeline.flows.journal import COLLECTED, REPAIRED, RETIRE, was_collected
 from pipeline.flows.locking import ENSEMBLES, held_locks
 from pipeline.flows.parts import PARTS, owner_of
 from pipeline.flows.progress import Progress, silent
@@ -87,22 +87,41 @@ def take_away(
     with held_locks(
         servers.locks, names, seconds=settings.lock_seconds, progress=progress
     ) as locks:
-        plan = _plan(servers, model)
+        try:
+            plan = _plan(servers, model)
+        except RequestError:
+            if _record(servers, model, progress):  # an earlier run could not
+                return RetireResult(model=model, version=None, versions=())
+            raise
         with progress("retire") as describe:
             # The ensemble first: a part that is needed is never taken away.
             for each in (model, *plan.parts):
                 _write_down(servers, each, reason)
                 withdraw(servers, each, locks[each])
             describe(f"{model} is no longer served; {len(plan.versions)} versions removed")
-    release = None if plan.version is None else servers.journal.release(model, plan.version)
-    if release is not None and not release.manifest.lineage.is_by_hand:
-        with progress("record") as describe:
-            describe(record_retirement(servers.registry, release.manifest.lineage, model))
+    _record(servers, model, progress)
     with progress("unload") as describe:
         for name in (model, *plan.parts):
             _await_unloaded(servers, name, plan.versions, settings.confirm_seconds)
         describe("no server answers any more")
     return plan
+
+
+def _record(servers: Servers, model: str, progress: Progress) -> bool:
+    """Say in the registry what is no longer served; whether anything there said that it was."""
+    events = (e for e in reversed(servers.journal.entries(model)) if e.event not in {REPAIRED})
+    last = next(events, None)
+    release = servers.journal.release(model, last.version) if last else None
+    if last is None or last.action != RETIRE or release is None:
+        return False
+    if release.manifest.lineage.is_by_hand:
+        return False
+    with progress("record") as describe:
+        lineage = release.manifest.lineage
+        versions = record_retirement(servers.registry, lineage, model, reason=last.reason)
+        told = ", ".join(map(str, versions)) or "no version"
+        describe(f"{told} is no longer served as {model}")
+    return bool(versions)
 
 
 def _plan(servers: Servers, model: str) -> RetireResult:

@@ -23,7 +23,7 @@ from pipeline.flows.locking import ENSEMBLES, held_locks
 from pipeline.flows.progress import Progress, Stopwatch, silent
 from pipeline.flows.publication import Candidate
 from pipeline.flows.publish import read_state
-from pipeline.flows.record import record_rollback
+from pipeline.flows.record import record_served
 from pipeline.flows.release import recorded_release
 from pipeline.flows.replicas import require_live
 from pipeline.flows.serve import serve
@@ -102,7 +102,8 @@ def rollback(
             for candidate in together:
                 if not steps_of(candidate.release.config):
                     continue  # a part is not what the registry knows as served
-                _record(servers, candidate.release, watch)
+                model_proof = proofs[candidate.release.manifest.model]
+                _record(servers, candidate.release, model_proof, watch)
             return RollbackResult(plan=plan, confirmation=proofs[model], seconds=watch.seconds)
         _wish, expected, _answers = _plan(servers, model, to)
         names = {model, ENSEMBLES} if steps_of(expected.config) else {model}
@@ -120,24 +121,36 @@ def rollback(
                 seconds=settings.confirm_seconds,
                 progress=watch,
             )
-        _record(servers, release, watch)
+        _record(servers, release, served.confirmation, watch)
         return RollbackResult(plan=plan, confirmation=served.confirmation, seconds=watch.seconds)
 
 
-def _record(servers: Servers, release: Release, progress: Progress) -> None:
+def _record(
+    servers: Servers, release: Release, confirmation: Confirmation, progress: Stopwatch
+) -> None:
     """Say in the registry what is served again; it does not know what was published by hand."""
-    manifest, lineage = release.manifest, release.manifest.lineage
+    lineage = release.manifest.lineage
     if lineage.is_by_hand:
         return
     with progress("record") as describe:
         version = ModelVersion(
             name=lineage.registered_model,
             version=lineage.registered_version,
-            run_id=None,
+            run_id=lineage.run_id,
             source=lineage.source,
             tags={},
         )
-        describe(record_rollback(servers.registry, version, manifest.model))
+        address = servers.replicas[0].http_address
+        describe(
+            record_served(
+                servers.registry,
+                version,
+                release,
+                confirmation,
+                address=address,
+                seconds=progress.seconds,
+            )
+        )
 
 
 def _plan_together(

@@ -7,11 +7,11 @@ from textwrap import shorten
 from typing import Final
 
 from pipeline.errors import RequestError, TritonpipeError, UnavailableError
+from pipeline.flows.claims import FAILED as FAILED_TO_SERVE
+from pipeline.flows.claims import REFUSED, TAG_PREFIX
 from pipeline.flows.journal import CONFIRMED, FAILED, ROLLBACK, JournalEntry, attempts
 from pipeline.flows.parts import owner_of
 from pipeline.flows.publish import read_state
-from pipeline.flows.record import FAILED as FAILED_TO_SERVE
-from pipeline.flows.record import REFUSED, TAG_PREFIX
 from pipeline.flows.servers import Servers, open_servers
 from pipeline.settings import Settings
 from pipeline.triton import TritonClient, VersionState

@@ -79,17 +79,22 @@ class Registry(Protocol):
             ModelError: The artifacts are missing or their ``MLmodel`` cannot be read.
         """
 
-    def record(
-        self, version: ModelVersion, *, tags: Mapping[str, str], report: Mapping[str, str]
-    ) -> None:
-        """Set tags on the version and keep the report, text by file name, beside its run.
+    def record(self, version: ModelVersion, tags: Mapping[str, str | None]) -> None:
+        """Set tags on the version, in their order; those that are None are removed.
 
-        A version without a run gets the tags only. A version or a run that was deleted meanwhile is
-        passed over.
+        A version that was deleted meanwhile is passed over.
         """
 
-    def tagged_versions(self, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
-        """Versions of a registered model that have all these tags."""
+    def keep_report(self, version: ModelVersion, folder: str, report: Mapping[str, str]) -> bool:
+        """Keep a report, text by file name, in a folder beside the version's run.
+
+        Returns:
+            Whether it was kept; False for a version without a run, or if the run was deleted
+            meanwhile or its artifacts cannot be written, which the log then tells.
+        """
+
+    def tagged_versions(self, name: str | None, tags: Mapping[str, str]) -> list[ModelVersion]:
+        """Versions that have all these tags, of one registered model or, without a name, of all."""
 
     def run(self, run_id: str) -> Run | None:
         """The run, or None if it was deleted."""

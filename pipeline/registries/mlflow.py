@@ -91,34 +91,45 @@ class MlflowRegistry:
             ) from error
         return _source_model(version, Path(folder))
 
-    def record(
-        self, version: ModelVersion, *, tags: Mapping[str, str], report: Mapping[str, str]
-    ) -> None:
-        """Set tags on the version and keep the report beside its run; see the protocol."""
+    def record(self, version: ModelVersion, tags: Mapping[str, str | None]) -> None:
+        """Set and remove tags of the version; see the protocol."""
         from mlflow.exceptions import MlflowException
 
+        target = (version.name, str(version.version))
         try:
-            with self.answering():
-                for key, value in tags.items():
-                    self.client.set_model_version_tag(
-                        version.name, str(version.version), key, value
-                    )
-                if report and version.run_id is not None:
-                    self._keep_report(version, version.run_id, report)
+            for key, value in tags.items():
+                with self.answering():
+                    if value is None:
+                        self.client.delete_model_version_tag(*target, key)
+                    else:
+                        self.client.set_model_version_tag(*target, key, value)
         except MlflowException as error:
-            _log.warning("%s cannot be recorded on: %s", version, error)
+            _log.warning("nothing can be recorded on %s: %s", version, error)
 
-    def _keep_report(self, version: ModelVersion, run_id: str, report: Mapping[str, str]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
+    def keep_report(self, version: ModelVersion, folder: str, report: Mapping[str, str]) -> bool:
+        """Keep a report beside the version's run; see the protocol."""
+        if version.run_id is None:
+            return False
+        with tempfile.TemporaryDirectory() as local:
             for name, text in report.items():
-                Path(folder, name).write_text(text, encoding="utf-8")
-            path = f"tritonpipe/{version.name}-{version.version}"
-            self.client.log_artifacts(run_id, folder, path)
+                Path(local, name).write_text(text, encoding="utf-8")
+            try:
+                with self.answering():
+                    self.client.log_artifacts(version.run_id, local, f"tritonpipe/{folder}")
+            except UnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001  of whatever store keeps the artifacts
+                _log.warning("the report of %s cannot be kept: %s", version, error)
+                return False
+        return True
 
-    def tagged_versions(self, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
-        """Versions of a registered model that have all these tags."""
-        found = [_model_version(version) for version in self._versions(name)]
-        return [version for version in found if tags.items() <= version.tags.items()]
+    def tagged_versions(self, name: str | None, tags: Mapping[str, str]) -> list[ModelVersion]:
+        """Versions that have all these tags; see the protocol."""
+        parts = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
+        terms = " AND ".join(parts) if name is None else f"name = {_quoted(name)}"
+        found = self._all(self.client.search_model_versions, filter_string=terms)
+        # Some databases compare without regard to case.
+        return [_model_version(v) for v in found if tags.items() <= v.tags.items()]
 
     def run(self, run_id: str) -> Run | None:
         """The run, or None if it was deleted."""
@@ -171,19 +182,12 @@ class MlflowRegistry:
         except MlflowException as error:
             if error.error_code not in {_NOT_FOUND, _INVALID}:
                 raise
-            numbers = sorted(int(version.version) for version in self._versions(name))
+            numbers = sorted(version.version for version in self.tagged_versions(name, {}))
             raise RequestError(
                 f"registered model {name!r} has no version {number}; "
                 f"it has {_listed([str(n) for n in numbers]) or 'none'}",
                 hint=f"name one that exists: {name}/VERSION",
             ) from error
-
-    def _versions(self, name: str) -> list[Any]:
-        # The filter language has no escape for its quotes.
-        quote = '"' if "'" in name else "'"
-        return self._all(
-            self.client.search_model_versions, filter_string=f"name = {quote}{name}{quote}"
-        )
 
     def _all(self, search: Callable[..., Any], **options: Any) -> list[Any]:
         """Everything that a search finds, page by page."""
@@ -267,6 +271,12 @@ def _source_model(version: ModelVersion, folder: Path) -> SourceModel:
         flavors=flavors,
         digest=digest_of_files(digest_folder(folder)),
     )
+
+
+def _quoted(text: str) -> str:
+    """For a filter, whose language has no escape for its quotes."""
+    quote = '"' if "'" in text else "'"
+    return f"{quote}{text}{quote}"
 
 
 def _without_credentials(uri: str) -> str:

@@ -10,8 +10,8 @@ from typing import Final
 
 from pipeline.artifacts import ModelVersion
 from pipeline.configuration import OF_THE_SYSTEM
+from pipeline.flows.claims import TAG_PREFIX, is_recorded
 from pipeline.flows.export_cache import tools_fingerprint
-from pipeline.flows.record import RECORDED_TAGS, TAG_PREFIX
 from pipeline.settings import Settings
 from pipeline.watch.memory import Failure
 from pipeline.watch.wishes import Wish
@@ -102,7 +102,7 @@ def _authors(tags: Mapping[str, str]) -> list[tuple[str, str]]:
     return sorted(
         (key, value)
         for key, value in tags.items()
-        if key.startswith(TAG_PREFIX) and key.removeprefix(TAG_PREFIX) not in RECORDED_TAGS
+        if key.startswith(TAG_PREFIX) and not is_recorded(key)
     )
 
 

@@ -36,7 +36,10 @@ class Wish:
     def request(self) -> PromotionRequest:
         """The promotion that fulfils it; of the version, since the alias may move meanwhile."""
         return PromotionRequest(
-            model=self.registered_model, version=self.version, triton_name=self.model
+            model=self.registered_model,
+            version=self.version,
+            triton_name=self.model,
+            on_behalf_of=self.alias,
         )
 
 

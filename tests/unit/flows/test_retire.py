@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.artifacts import ModelVersion
 from pipeline.errors import RequestError, TritonpipeError, UnavailableError
+from pipeline.flows.claims import Claim, claim_tag, claim_text, claims_of
 from pipeline.flows.journal import COLLECTED, RETIRE
 from pipeline.flows.progress import silent
 from pipeline.flows.publish import read_state
@@ -17,18 +17,16 @@ from pipeline.flows.release import reusable_release
 from pipeline.flows.retire import take_away
 from pipeline.settings import Settings
 from pipeline.testing.simulated import Fault, Killed, SimulatedStore, World
+from pipeline.testing.simulated_registry import SimulatedRegistry
 from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
 
 
-class Registry:
-    def __init__(self) -> None:
-        self.tags: dict[str, str] = {}
-
-    def tagged_versions(self, name: str, tags: dict[str, str]) -> list[ModelVersion]:
-        return [ModelVersion(name=name, version=2, run_id=None, source="", tags=tags)]
-
-    def record(self, version: ModelVersion, *, tags: dict[str, str], report: object) -> None:
-        self.tags |= tags
+def registry_that_tells_it() -> SimulatedRegistry:
+    registry = SimulatedRegistry()
+    for version, claims in ((1, ()), (2, (MODEL, "another"))):
+        tags = {claim_tag(name): claim_text(Claim()) for name in claims}
+        registry.register(MODEL, version, {"tritonpipe.state": "serving", **tags})
+    return registry
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def scene(world: World, store: SimulatedStore) -> SimulatedRepository:
 
 
 def retire(
-    scene: SimulatedRepository, registry: Registry, confirm_seconds: float = 10.0
+    scene: SimulatedRepository, registry: SimulatedRegistry, confirm_seconds: float = 10.0
 ) -> tuple[int, ...]:
     servers = replace(scene.servers, registry=cast("Any", registry))
     plan = take_away(
@@ -54,17 +52,37 @@ def retire(
 
 
 def test_nothing_of_it_is_left_but_its_records(scene: SimulatedRepository) -> None:
-    registry = Registry()
+    registry = registry_that_tells_it()
     assert retire(scene, registry) == (1, 2)
     assert scene.served is None
     assert not [key for key in scene.store.snapshot() if key.startswith(f"{MODEL}/")]
-    assert registry.tags == {"tritonpipe.state": "retired"}
+    assert claims_of(registry.tags(MODEL, 2)).keys() == {"another"}
+    assert registry.tags(MODEL, 2)["tritonpipe.state"] == "serving"
     assert {(e.action, e.reason) for e in scene.entries if e.event == COLLECTED} == {
         (RETIRE, "no wish")
     }
     assert scene.journal.release(MODEL, 2) is not None
     with pytest.raises(RequestError):
         retire(scene, registry)
+
+
+def test_what_the_registry_could_not_be_told_the_next_run_tells_it(
+    scene: SimulatedRepository,
+) -> None:
+    registry = registry_that_tells_it()
+    registry.step = broken_registry
+    with pytest.raises(UnavailableError, match="MLflow"):
+        retire(scene, registry)
+    assert scene.served is None
+    registry.step = lambda: None
+    assert retire(scene, registry) == ()
+    assert claims_of(registry.tags(MODEL, 2)).keys() == {"another"}
+    with pytest.raises(RequestError):
+        retire(scene, registry)
+
+
+def broken_registry() -> None:
+    raise UnavailableError("MLflow does not answer")
 
 
 def test_it_returns_when_the_last_server_has_let_go(
@@ -74,7 +92,7 @@ def test_it_returns_when_the_last_server_has_let_go(
     monkeypatch.setattr(
         scene.triton, "is_ready", lambda _model, version: version == 2 and still.pop(0)
     )
-    retire(scene, Registry())
+    retire(scene, SimulatedRegistry())
     assert still == []
 
 
@@ -83,14 +101,14 @@ def test_a_server_that_never_lets_go_is_told_and_the_files_are_gone(
 ) -> None:
     monkeypatch.setattr(scene.triton, "is_ready", lambda _model, _version: True)
     with pytest.raises(UnavailableError, match="m is removed, and Triton at simulated"):
-        retire(scene, Registry(), confirm_seconds=0.2)
+        retire(scene, SimulatedRegistry(), confirm_seconds=0.2)
     assert not [key for key in scene.store.snapshot() if key.startswith(f"{MODEL}/")]
 
 
 def test_afterwards_no_release_counts_as_kept_and_it_can_be_served_anew(
     scene: SimulatedRepository,
 ) -> None:
-    retire(scene, Registry())
+    retire(scene, SimulatedRegistry())
     state = read_state(scene.store, MODEL)
     assert [reusable_release(scene.servers, state, v) for v in (1, 2)] == [None, None]
     scene.publish(2)
@@ -111,12 +129,12 @@ def test_broken_anywhere_it_is_served_whole_or_not_at_all_and_the_next_run_finis
         world.break_at(step, fault)
         is_broken = True
         with contextlib.suppress(TritonpipeError, KeyboardInterrupt, Killed):
-            retire(scene, Registry())
+            retire(scene, SimulatedRegistry())
             is_broken = False
         world.break_at(0, None)
         assert scene.served in {2, None}
         with contextlib.suppress(RequestError):  # nothing was left to do
-            retire(scene, Registry())
+            retire(scene, SimulatedRegistry())
         assert scene.served is None
         assert not [key for key in scene.store.snapshot() if key.startswith(f"{MODEL}/")]
         if not is_broken:
