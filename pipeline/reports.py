@@ -62,9 +62,13 @@ class Comparison:
         """Whether the output agrees."""
         return not self.problem
 
+    @property
+    def where(self) -> str:
+        """What was run on which inputs, in words."""
+        return f"{self.subject}, {self.inputs}" if self.inputs else self.subject
+
     def __str__(self) -> str:
-        where = f"{self.subject}, {self.inputs}" if self.inputs else self.subject
-        return f"{where}: {self.problem or 'agrees'}"
+        return f"{self.where}: {self.problem or 'agrees'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

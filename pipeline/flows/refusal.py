@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.artifacts import Export, ModelVersion
+from pipeline.checks.cases import SCRIPT
 from pipeline.errors import RefusedError, SettingsError
 from pipeline.packed_models import PackedExport
-from pipeline.reports import Question, Report
+from pipeline.reports import Comparison, Question, Report
 
 _SHOWN: Final = 3
 _TELLING: Final = (Question.FORM, Question.NEIGHBOURS, Question.DECISION, Question.VALUES)
 _HINT: Final = (
-    "nothing was published. If the difference is acceptable, say so with the tags "
-    "tritonpipe.relative_tolerance, tritonpipe.absolute_tolerance or "
-    "tritonpipe.allowed_row_fraction of the version or its registered model, or for all with "
-    "TRITONPIPE_RELATIVE_TOLERANCE, …; what holds: tritonpipe config show MODEL"
+    "nothing was published. A difference that is acceptable is allowed by tags of the version or "
+    "its registered model, tritonpipe.relative_tolerance, tritonpipe.absolute_tolerance or "
+    "tritonpipe.allowed_row_fraction, or for all by settings: tritonpipe config show MODEL"
 )
 
 
@@ -38,7 +38,7 @@ def refused(
     version: ModelVersion,
     folder: str,
 ) -> RefusedError:
-    """Keep the graph with the inputs on which it failed, and say what is wrong.
+    """Keep the graph with the inputs on which it failed, and say what is wrong in short lines.
 
     Args:
         report: The findings.
@@ -50,29 +50,37 @@ def refused(
     Raises:
         SettingsError: The folder cannot be written, or is somebody else's.
     """
-    problems = _most_telling_first(report) or ["nothing could be compared"]
-    more = len(problems) - _SHOWN
-    told = "; ".join(problems[:_SHOWN]) + (f"; and {more} more findings" if more > 0 else "")
-    message = f"the export of {version} does not agree with the model's own predictions: {told}"
-    if not any(cases.iterdir()):
-        return RefusedError(message, hint=_HINT, report=report)
-    kept = _kept(export, cases, _own_folder(folder) / _name(version))
-    if isinstance(export, PackedExport):
-        return RefusedError(f"{message}. The inputs are kept in {kept}", hint=_HINT, report=report)
-    return RefusedError(
-        f"{message}. The inputs and the graph are kept in {kept}; to see it fail: "
-        f"python {kept / 'reproduce.py'}",
-        hint=_HINT,
-        report=report,
-    )
+    lines = [f"the export of {version} does not agree with the model's own predictions"]
+    shown = _most_telling(report)[:_SHOWN]
+    for finding in shown:
+        lines += [finding.problem, f"  in {finding.where}"]
+    more = sum(not c.ok for c in report.comparisons) - len(shown)
+    lines += [f"and {more} more finding{'s' if more > 1 else ''}"] if more else []
+    lines += [] if shown else ["nothing could be compared"]
+    if any(finding.question is Question.VALUES for finding in shown):
+        lines.append(
+            f"allowed: {report.absolute_tolerance:g} + {report.relative_tolerance:g} * |expected|"
+        )
+    if any(cases.iterdir()):
+        kept = _kept(export, cases, _own_folder(folder) / _name(version))
+        if isinstance(export, PackedExport):
+            lines.append(f"failing inputs: {kept}")
+        else:
+            lines += [f"failing inputs and graph: {kept}", f"see it fail: python {kept / SCRIPT}"]
+    return RefusedError("\n  ".join(lines), hint=_HINT, report=report)
 
 
-def _most_telling_first(report: Report) -> list[str]:
-    """One finding of each kind, then the others: wrong values follow from whatever is wrong."""
+def _most_telling(report: Report) -> list[Comparison]:
+    """The worst finding of each kind and output; wrong values follow from whatever is wrong."""
     found = [c for c in report.comparisons if not c.ok]
-    firsts = [next((c for c in found if c.question is kind), None) for kind in _TELLING]
-    telling = [c for c in firsts if c is not None]
-    return [str(c) for c in (*telling, *(c for c in found if c not in telling))]
+    kinds = sorted({(_TELLING.index(c.question), c.output) for c in found})
+    return [
+        max(
+            (c for c in found if c.question is _TELLING[kind] and c.output == output),
+            key=lambda c: c.max_absolute_error,
+        )
+        for kind, output in kinds
+    ]
 
 
 def _name(version: ModelVersion) -> str:

@@ -13,13 +13,15 @@ from pipeline.flows.refusal import refused
 from pipeline.reports import Comparison, Question, Report
 
 
-def comparison(problem: str, question: Question = Question.VALUES) -> Comparison:
+def comparison(
+    problem: str, question: Question = Question.VALUES, error: float = 0.5
+) -> Comparison:
     return Comparison(
         subject="onnx, batch 7",
-        output="y",
+        output=problem if problem.startswith("output") else "y",
         rows=7,
         mismatched=1,
-        max_absolute_error=0.5,
+        max_absolute_error=error,
         problem=problem,
         inputs="16 generated rows",
         question=question,
@@ -27,13 +29,14 @@ def comparison(problem: str, question: Question = Question.VALUES) -> Comparison
 
 
 def report(*problems: str) -> Report:
-    """Problems that name a question are of that kind."""
+    """Problems that name a question are of that kind, and the first is the worst."""
     kinds = [next((q for q in Question if q in p), Question.VALUES) for p in problems]
+    errors = [1 / (number + 1) for number in range(len(problems))]
     return Report(
-        comparisons=tuple(map(comparison, problems, kinds)),
+        comparisons=tuple(map(comparison, problems, kinds, errors)),
         samples_origin="",
-        relative_tolerance=0.0,
-        absolute_tolerance=0.0,
+        relative_tolerance=1e-3,
+        absolute_tolerance=1e-5,
     )
 
 
@@ -76,13 +79,28 @@ def test_what_failed_is_kept_with_its_graph_and_the_message_says_where(
     assert (place / "onnx" / "model.onnx").read_text() == "graph"
     assert f"python {place / 'reproduce.py'}" in error.message
     assert "iris ü/3 does not agree" in error.message
-    assert "onnx, batch 7, 16 generated rows: output 'y' differs" in error.message
+    assert error.message.splitlines()[1:] == [
+        "  output 'y' differs",
+        "    in onnx, batch 7, 16 generated rows",
+        "  allowed: 1e-05 + 0.001 * |expected|",
+        f"  failing inputs and graph: {place}",
+        f"  see it fail: python {place / 'reproduce.py'}",
+    ]
     assert "tritonpipe.allowed_row_fraction" in error.hint
 
 
 def test_many_findings_are_counted(refuse: Refuse, tmp_path: Path) -> None:
-    error = refuse("a", "b", "c", "d", "e", folder=str(tmp_path / "kept"))
-    assert "and 2 more findings" in error.message
+    problems = [f"output {number}" for number in range(5)]
+    error = refuse(*problems, "output 0", folder=str(tmp_path / "kept"))
+    assert [p for p in problems if p in error.message] == problems[:3]
+    assert "and 3 more findings" in error.message
+
+
+def test_of_one_output_the_worst_is_told(refuse: Refuse, tmp_path: Path) -> None:
+    lines = refuse("by far", "by little", folder=str(tmp_path / "kept")).message.splitlines()
+    assert lines[1] == "  by far"
+    assert "  by little" not in lines
+    assert "  and 1 more finding" in lines
 
 
 def test_the_cause_is_told_before_what_follows_from_it(refuse: Refuse, tmp_path: Path) -> None:
@@ -104,7 +122,7 @@ def test_a_refusal_replaces_the_earlier_one_of_the_same_version(
 
 def test_without_inputs_nothing_is_kept(refuse: Refuse, tmp_path: Path) -> None:
     error = refuse("cannot load", folder=str(tmp_path / "kept"), has_cases=False)
-    assert "kept in" not in error.message
+    assert "failing inputs" not in error.message
     assert not (tmp_path / "kept").exists()
 
 
