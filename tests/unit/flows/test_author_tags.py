@@ -95,8 +95,8 @@ def test_without_tags_the_settings_stay_as_they_are(settings: Settings) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - set(AUTHOR_SETTINGS)))
 def test_no_tag_sets_what_is_not_the_authors(name: str) -> None:
-    for place in ({name: "1"}, {}), ({}, {name: "1"}):
-        found = chosen(Settings(), *place)
+    tag = {name: "1"}
+    for found in chosen(Settings(), version=tag), chosen(Settings(), model=tag):
         assert found.required() == Settings()
         if name not in {"pyfunc", "alias"}:  # which mean something else in a tag
             assert [tag.verdict for tag in found.tags] == [Verdict.NOT_THE_AUTHORS]
