@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.output import emit, json_option, say, table
-from pipeline.cli.references import request_from_text
-from pipeline.errors import RequestError
+from pipeline.cli.references import release_from_text
 
 if TYPE_CHECKING:
     from pipeline.flows.inspection import Inspection
@@ -31,13 +30,8 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
     from pipeline.configuration import effective_settings
     from pipeline.flows.inspection import inspect as inspect_release
 
-    request = request_from_text(release)
-    if request.alias is not None:
-        raise RequestError(
-            f"{release!r} names an alias, and releases have none: an alias may have moved since",
-            hint=f"tritonpipe inspect {request.model}, or {request.model}/VERSION",
-        )
-    found = inspect_release(request.model, request.version, effective_settings())
+    model, version = release_from_text(release, command="inspect")
+    found = inspect_release(model, version, effective_settings())
     manifest, lineage = found.manifest, found.manifest.lineage
 
     def human() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.output import StageLog, dry_run_option, emit, json_option, say, table
-from pipeline.cli.references import request_from_text
+from pipeline.cli.references import release_from_text, request_from_text
+from pipeline.errors import RequestError
 
 if TYPE_CHECKING:
     from pipeline.artifacts import PublishPlan
@@ -33,8 +34,9 @@ def promote(
 ) -> None:
     """Serve a model version: export, check, publish, confirm.
 
-    MODEL is NAME@ALIAS, NAME/VERSION, or NAME for the default alias (TRITONPIPE_ALIAS, champion).
-    Unless this succeeds, what was served before is still served.
+    MODEL is NAME@ALIAS, NAME/VERSION, or NAME for the default alias (TRITONPIPE_ALIAS, champion);
+    models:/NAME@ALIAS and models:/NAME/VERSION mean the same. Unless this succeeds, what was served
+    before is still served.
 
     \b
     Examples:
@@ -90,7 +92,8 @@ def promote(
 def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001
     """Serve the previous release of a Triton model again.
 
-    This is one write, without an export. The alias in MLflow stays where it is; move it there if
+    MODEL is its name, or NAME/VERSION for a kept release, as with --to. This is one write, without
+    an export. The alias in MLflow stays where it is; move it there if
     the wish has changed, too.
 
     \b
@@ -103,6 +106,10 @@ def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None: 
     from pipeline.flows.rollback import rollback as run_rollback
 
     settings = effective_settings()
+    model, version = release_from_text(model, command="rollback")
+    if version is not None and to not in {None, version}:
+        raise RequestError(f"{model}/{version} and --to {to} name two releases", hint="name one")
+    to = version or to
     if dry_run:
         plan = plan_rollback(model, settings, to=to)
         emit(

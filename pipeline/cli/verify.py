@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.output import StageLog, emit, json_option, table
-from pipeline.cli.references import request_from_text
-from pipeline.errors import RequestError
+from pipeline.cli.references import release_from_text
 
 
 @click.command()
@@ -75,15 +74,10 @@ def verify_release(release: str, public_key: Path | None, as_json: bool) -> None
     from pipeline.flows.verify import verify_release as run_verification
     from pipeline.signing.choice import chosen_trust
 
-    request = request_from_text(release)
-    if request.alias is not None:
-        raise RequestError(
-            f"{release!r} names an alias, and releases have none: an alias may have moved since",
-            hint=f"tritonpipe verify-release {request.model}, or {request.model}/VERSION",
-        )
+    model, version = release_from_text(release, command="verify-release")
     settings = effective_settings()
     trust = public_key or chosen_trust(settings)
-    found = run_verification(request.model, request.version, settings, trust, progress=StageLog())
+    found = run_verification(model, version, settings, trust, progress=StageLog())
 
     def human() -> None:
         config = "and its config " if found.served else "(not served) "

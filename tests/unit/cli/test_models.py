@@ -19,6 +19,8 @@ from pipeline.settings import Settings
         ("Fraud model@blue", PromotionRequest(model="Fraud model", alias="blue")),
         ("a@b@c", PromotionRequest(model="a@b", alias="c")),
         ("a@b/7", PromotionRequest(model="a@b", version=7)),
+        ("models:/fraud/7", PromotionRequest(model="fraud", version=7)),
+        ("models:/Fraud model@blue", PromotionRequest(model="Fraud model", alias="blue")),
     ],
 )
 def test_references_are_read(text: str, expected: PromotionRequest) -> None:
@@ -31,7 +33,46 @@ def test_other_texts_are_refused(text: str) -> None:
         request_from_text(text, alias="champion")
 
 
-@pytest.mark.parametrize("release", ["fraud@blue", "a@b@c"])
+@pytest.mark.parametrize(
+    "text", ["models:/fraud", "models:/fraud/Staging", f"models:/m-{'0' * 32}", "runs:/1/model"]
+)
+def test_uris_that_name_no_registered_version_are_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="version") as caught:
+        request_from_text(text, alias="champion")
+    assert caught.value.hint
+
+
+def test_a_uri_may_be_served_under_another_name() -> None:
+    request = request_from_text("models:/fraud/7", alias="champion", triton_name="other")
+    assert request == PromotionRequest(model="fraud", version=7, triton_name="other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["fraud"], ("fraud", None)),
+        (["fraud", "--to", "5"], ("fraud", 5)),
+        (["fraud/5"], ("fraud", 5)),
+        (["models:/fraud/5", "--to", "5"], ("fraud", 5)),
+    ],
+)
+def test_a_rollback_names_its_release_in_either_way(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: tuple[str, int | None]
+) -> None:
+    seen = []
+
+    def plan(model: str, settings: Settings, *, to: int | None) -> None:
+        seen.append((model, to))
+        raise RequestError("enough was seen")
+
+    monkeypatch.setattr("pipeline.flows.rollback.plan_rollback", plan)
+    CliRunner().invoke(tritonpipe, ["rollback", *arguments, "--dry-run"])
+    assert seen == [expected]
+    with pytest.raises(RequestError, match="two releases"):
+        CliRunner().invoke(tritonpipe, ["rollback", "fraud/5", "--to", "6"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("release", ["fraud@blue", "a@b@c", "models:/fraud@blue"])
 def test_a_release_has_no_alias(release: str) -> None:
     with pytest.raises(RequestError, match="names an alias") as caught:
         CliRunner().invoke(tritonpipe, ["inspect", release], catch_exceptions=False)
