@@ -22,6 +22,7 @@ from pipeline.cli.copy import copy
 from pipeline.cli.demo import demo
 from pipeline.cli.inspect import inspect
 from pipeline.cli.mirror import mirror
+from pipeline.cli.output import say
 from pipeline.cli.publish import publish
 from pipeline.cli.retire import retire
 from pipeline.cli.stack import stack
@@ -31,6 +32,7 @@ from pipeline.cli.verify import verify, verify_release
 from pipeline.cli.watch import watch
 from pipeline.cli.webhook import webhook
 from pipeline.errors import TritonpipeError
+from pipeline.variables import told_unknown
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -56,6 +58,8 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
     if not verbose:
         # Its retries are told again, in words, by the error at the end.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
+    for problem in told_unknown(os.environ):
+        say(f"warning: {problem}")
 
 
 _COMMANDS = (
