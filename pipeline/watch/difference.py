@@ -52,6 +52,7 @@ class Seen:
         unmet: What versions lack of what is required of them, in words, by name in Triton.
         running: What is being promoted, by name in Triton; None for a model that is taken away.
         unserved: Models that a server should serve by their config, and does not.
+        unrecorded: Names under which a wish is fulfilled and the registry does not say so.
         unwished_since: Since when a model of :attr:`Memory.origins` has not been wished, in seconds
             since 1970.
         now: The same clock's time.
@@ -65,6 +66,7 @@ class Seen:
     unmet: Mapping[str, str] = field(default_factory=dict)
     running: Mapping[str, Wish | None] = field(default_factory=dict)
     unserved: Set[str] = frozenset()
+    unrecorded: Set[str] = frozenset()
     unwished_since: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -155,8 +157,8 @@ def _state_of(seen: Seen, wish: Wish) -> tuple[str, str, float | None]:
     if wish.model in seen.running:
         return PROMOTING, "", None
     published = seen.published.get(wish.model)
-    unserved = wish.model in seen.unserved
-    if published is not None and is_fulfilled(wish, published) and not unserved:
+    missing = _missing(seen, wish.model)
+    if published is not None and is_fulfilled(wish, published) and not missing:
         return SERVING, "", None
     if published is not None and published.taken_back == wish.version:
         by = published.rolled_back_by
@@ -169,7 +171,14 @@ def _state_of(seen: Seen, wish: Wish) -> tuple[str, str, float | None]:
             return REFUSED, failure.message, None
         if _is_resting(failure, seen.now):
             return RETRYING, failure.message, failure.retry_at
-    return PENDING, "the server does not serve what is published" if unserved else "", None
+    return PENDING, missing, None
+
+
+def _missing(seen: Seen, model: str) -> str:
+    """What lacks of a wish whose version is published and proven, in words; empty if nothing."""
+    if model in seen.unserved:
+        return "the server does not serve what is published"
+    return "the registry does not say what is served" if model in seen.unrecorded else ""
 
 
 def _is_resting(failure: Failure, now: float) -> bool:
@@ -234,6 +243,8 @@ def still_failing(seen: Seen) -> Mapping[str, Failure]:
     for model, failure in seen.memory.failures.items():
         wish, published = seen.wishes.by_model.get(model), seen.published.get(model)
         is_wanted = wish is not None and not (published and is_fulfilled(wish, published))
+        # What is proven can be recorded, if not now: no failure to do so is the last one.
+        is_wanted |= model in seen.unrecorded and failure.retry_at is not None
         is_to_go = wish is None and not failure.wish and model in seen.memory.origins
         if is_wanted or is_to_go:
             found[model] = failure

@@ -37,6 +37,7 @@ from pipeline.watch.outcomes import (
 )
 from pipeline.watch.published import PublishedModels
 from pipeline.watch.readiness import Readiness
+from pipeline.watch.recorded import Recorded
 from pipeline.watch.versions import Versions
 from pipeline.watch.wishes import Rule, Wish, wishes_of
 from pipeline.watch.work import Work
@@ -89,6 +90,7 @@ class Rounds:
         self._published = PublishedModels(servers.repository, servers.journal)
         self._readiness = Readiness(servers.replicas)
         self._versions = Versions(servers.registry)
+        self._recorded = Recorded(servers.registry)
         self._rules: Mapping[str, Rule] = {}
         self._unwished_since: dict[str, float] = {}
         self._standings: dict[str, Standing] = {}
@@ -131,6 +133,11 @@ class Rounds:
         published = self._published.read()
         unwished = self._memory.origins.keys() - wishes.by_model.keys()
         self._unwished_since = {m: self._unwished_since.get(m, now) for m in unwished}
+        fulfilled = {
+            model: wish
+            for model, wish in wishes.by_model.items()
+            if model in published and is_fulfilled(wish, published[model])
+        }
         return Seen(
             wishes=wishes,
             published=published,
@@ -143,12 +150,13 @@ class Rounds:
             unmet={
                 model: self._versions.unmet(wish, wishes.rules[model])
                 for model, wish in wishes.by_model.items()
-                if model not in published or not is_fulfilled(wish, published[model])
+                if model not in fulfilled
             },
             running={model: job.task.wish for model, job in self.work.jobs.items()},
             unserved=self._readiness.unserved(
                 {m: p.version for m, p in published.items() if p.version and p.is_proven}
             ),
+            unrecorded=self._recorded.unrecorded(fulfilled),
             unwished_since=dict(self._unwished_since),
             now=now,
         )
@@ -214,6 +222,7 @@ class Rounds:
             elif outcome.is_success and wish is not None:
                 origin = Origin(registered_model=wish.registered_model, alias=wish.alias)
                 memory = memory.with_origin(model, origin)
+                self._recorded.add(wish)
             elif outcome.kind != INTERRUPTED:
                 known = memory.failures.get(model)
                 failure = failure_after(known, wish, ended.fingerprint, outcome, time.time())

@@ -14,10 +14,11 @@ from mlflow.tracking import MlflowClient
 from pipeline.artifacts import PromotionRequest
 from pipeline.checks.parity import compare
 from pipeline.deployments import TritonpipeDeploymentClient
-from pipeline.errors import ConfirmationError
+from pipeline.errors import ConfirmationError, UnavailableError
 from pipeline.flows.promote import promote
 from pipeline.flows.retire import retire
 from pipeline.flows.rollback import rollback
+from pipeline.registries.mlflow import MlflowRegistry
 from pipeline.settings import Settings
 from pipeline.triton import PROTOCOLS
 
@@ -143,3 +144,32 @@ def test_the_report_answers_what_a_data_scientist_asks(
     program = (local / "report.md").read_text(encoding="utf-8")
     program = program.partition("```python\n")[2].partition("```")[0]
     exec(compile(program, "how to ask it", "exec"), {})
+
+
+def test_what_mlflow_could_not_be_told_is_made_up_for(
+    registered: Registered, tritonpipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_down(*_arguments: object) -> None:
+        raise UnavailableError("MLflow does not answer")
+
+    registered.promote(1)
+    monkeypatch.setattr(MlflowRegistry, "record", is_down)
+    with pytest.raises(UnavailableError, match="is served and confirmed, but not recorded"):
+        registered.promote(2)
+    assert (registered.served_as(1), registered.served_as(2)) == ("fraud", "")
+    registered.registry.set_registered_model_alias(registered.name, "champion", "2")
+    recorded = []
+    for _time in "12":  # what is recorded is left alone
+        done = tritonpipe("watch", "--once", "--model", registered.name)
+        assert done.code == 0, done.err
+        assert (registered.served_as(1), registered.served_as(2)) == ("superseded", "fraud")
+        recorded.append(registered.tags(2))
+    assert recorded[0] == recorded[1]
+    assert recorded[0]["alias"] == "champion"
+    with pytest.raises(UnavailableError):
+        retire(registered.name, registered.settings)
+    monkeypatch.undo()
+    assert registered.served_as(2) == "fraud"
+    assert tritonpipe("retire", registered.name).code == 0
+    assert registered.served_as(2) == "retired"
+    assert tritonpipe("retire", registered.name).code == 3

@@ -105,6 +105,16 @@ def test_what_a_server_does_not_serve_is_proven_again() -> None:
     assert found.promote == (wish(8),)
 
 
+def test_what_the_registry_was_not_told_is_proven_again_and_recorded() -> None:
+    value = seen(wish(8), there=(published(8),), unrecorded=frozenset({"fraud"}))
+    assert decide(value).promote == (wish(8),)
+    assert "registry" in only(decide(value)).reason
+    for retry_at, is_kept in ((NOW + 5, True), (None, False)):
+        memory = Memory(failures={"fraud": failure(retry_at)})
+        failed = replace(value, memory=memory, fingerprints={"fraud": "f"})
+        assert bool(still_failing(failed)) == is_kept
+
+
 def test_a_version_that_somebody_rolled_back_from_waits_for_another_wish() -> None:
     there = published(7, taken_back=8, rolled_back_by="eve@host")
     found = decide(seen(wish(8), there=(there,)))

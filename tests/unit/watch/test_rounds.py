@@ -10,11 +10,12 @@ import pytest
 
 from pipeline.artifacts import ModelVersion, PromotionRequest
 from pipeline.errors import RequestError, UnavailableError
+from pipeline.flows.claims import claim_tag
 from pipeline.flows.journal import ROLLBACK
 from pipeline.registries import RegisteredModel
 from pipeline.settings import Settings
 from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
-from pipeline.watch.difference import AWAITING, HELD, REFUSED, SERVING, Policy
+from pipeline.watch.difference import AWAITING, HELD, REFUSED, RETRYING, SERVING, Policy
 from pipeline.watch.events import Event
 from pipeline.watch.jobs import Task
 from pipeline.watch.memory import MemoryStore
@@ -30,6 +31,7 @@ class Registry:
         self.aliases: dict[str, dict[str, int]] = {}
         self.tags: dict[str, str] = {}
         self.model_tags: dict[str, str] = {}
+        self.claims: dict[str, tuple[str, int]] = {}
         self.is_down = False
         self.asked: list[str] = []
 
@@ -51,6 +53,20 @@ class Registry:
             tags=dict(self.tags),
             model_tags=dict(self.model_tags),
         )
+
+    def tagged_versions(self, name: None, tags: Mapping[str, str]) -> list[ModelVersion]:
+        self.asked.append("tagged_versions")
+        assert tags == {"tritonpipe.state": "serving"}
+        return [
+            ModelVersion(
+                name=model,
+                version=version,
+                run_id=None,
+                source="",
+                tags={**tags, claim_tag(triton_name): "{}"},
+            )
+            for triton_name, (model, version) in self.claims.items()
+        ]
 
 
 class HandJob:
@@ -295,3 +311,51 @@ def test_a_removed_alias_takes_away_only_what_it_brought(stage: Stage) -> None:
     stage.end(Outcome(kind="retired"))
     stage.rounds.step()
     assert MemoryStore(stage.scene.records, ".watch").load().origins == {}
+
+
+class TestRecord:
+    """What is served, and the registry was not told."""
+
+    def test_a_watcher_that_was_killed_before_the_record_makes_up_for_it(
+        self, stage: Stage
+    ) -> None:
+        stage.scene.publish(1)
+        stage.scene.serve(1)
+        stage.wish(MODEL, 1)
+        stage.rounds.step()
+        assert stage.under_way == {MODEL: "m/1 (champion)"}
+        stage.end(Outcome(kind="unchanged"))
+        assert stage.states() == {MODEL: SERVING}
+
+    def test_and_one_that_could_not_reach_the_registry_tries_again_in_time(
+        self, stage: Stage
+    ) -> None:
+        stage.wish(MODEL, 1)
+        stage.rounds.step()
+        stage.scene.publish(1)
+        stage.scene.serve(1)
+        stage.end(Outcome(kind="UnavailableError", message="served, but not recorded"))
+        assert stage.states() == {MODEL: RETRYING}
+        assert stage.states() == {MODEL: RETRYING}
+        stage.registry.claims[MODEL] = (MODEL, 1)
+        assert stage.states() == {MODEL: SERVING}
+
+    @pytest.mark.parametrize("claim", [None, (MODEL, 2), ("another", 1)])
+    def test_only_the_claim_of_this_version_counts(
+        self, stage: Stage, claim: tuple[str, int] | None
+    ) -> None:
+        stage.scene.publish(1)
+        stage.scene.serve(1)
+        stage.wish(MODEL, 1)
+        stage.registry.claims = {"another": (MODEL, 1)} | ({MODEL: claim} if claim else {})
+        stage.rounds.step()
+        assert len(stage.hands.jobs) == 1
+
+    def test_it_is_looked_up_once_for_all_that_are_served(self, stage: Stage) -> None:
+        stage.scene.publish(1)
+        stage.scene.serve(1)
+        stage.wish(MODEL, 1)
+        stage.registry.claims[MODEL] = (MODEL, 1)
+        for _round in range(5):
+            assert stage.states() == {MODEL: SERVING}
+        assert stage.registry.asked.count("tagged_versions") == 1
