@@ -31,6 +31,11 @@ class TritonpipeError(Exception):
         self.message = message
         self.hint = hint
 
+    def add_line(self, line: str) -> None:
+        """Say one thing more, on a line of its own below the message."""
+        self.message = f"{self.message}\n  {line}"
+        self.args = (self.message,)
+
 
 class RequestError(TritonpipeError):
     """The request names something that does not exist or cannot be named so."""

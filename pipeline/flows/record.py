@@ -140,20 +140,26 @@ def failures_recorded(registry: Registry, version: ModelVersion) -> Iterator[Non
 def record_failure(registry: Registry, version: ModelVersion, error: TritonpipeError) -> None:
     """Say why a version is not served, unless it is under some name, and keep what was found.
 
+    Where the findings can be read is added to the error.
+
     Raises:
         UnavailableError: The registry does not answer.
     """
     at = _now()
     report = error.report if isinstance(error, RefusedError) else None
+    folder, is_kept = f"{version.name}-{version.version}", False
     if isinstance(report, Report):
         title = f"{version} was refused"
         pages = {
             "refused.json": json.dumps(to_json(report), indent=1),
             "refused.html": report_page(title, report, {"reason": error.message, "at": at}),
         }
-        registry.keep_report(version, f"{version.name}-{version.version}", pages)
+        is_kept = registry.keep_report(version, folder, pages)
     state = REFUSED if isinstance(error, RefusedError | ModelError) else FAILED
     _settle(registry, version, Standing(state=state, reason=error.message[:_REASON_LENGTH], at=at))
+    run = registry.run(version.run_id) if is_kept and version.run_id else None
+    if run is not None and run.page:
+        error.add_line(f"report: {run.report_page(folder, 'refused.html')}")
 
 
 def record_retirement(

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+from urllib.parse import quote
 
 from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
+
+REPORTS: Final = "tritonpipe"
+"""The folder of all reports among the artifacts of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,7 @@ class Run:
         metrics: What it measured last.
         datasets: What it was trained on or tested with, as ``CONTEXT: NAME (DIGEST)``, if the run
             says so.
+        page: Address of its page for people; empty if the registry has none.
     """
 
     run_id: str
@@ -46,6 +51,17 @@ class Run:
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
     datasets: tuple[str, ...] = ()
+    page: str = ""
+
+    def report_page(self, folder: str, file: str) -> str:
+        """Where people read a file of a kept report; empty if the registry has no pages.
+
+        Args:
+            folder: As it was kept, see :meth:`Registry.keep_report`.
+            file: Name of the file.
+        """
+        path = quote(f"{REPORTS}/{folder}/{file}")
+        return f"{self.page}/artifacts/{path}" if self.page else ""
 
 
 class Registry(Protocol):

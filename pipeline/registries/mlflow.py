@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
 from pipeline.errors import ModelError, RequestError, UnavailableError
 from pipeline.manifest import digest_folder, digest_of_files
-from pipeline.registries import RegisteredModel, Run
+from pipeline.registries import REPORTS, RegisteredModel, Run
 from pipeline.registries.fetched import flavors_of_fetched
 
 _log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class MlflowRegistry:
                 Path(local, name).write_text(text, encoding="utf-8")
             try:
                 with self.answering():
-                    self.client.log_artifacts(version.run_id, local, f"tritonpipe/{folder}")
+                    self.client.log_artifacts(version.run_id, local, f"{REPORTS}/{folder}")
             except UnavailableError:
                 raise
             except Exception as error:  # noqa: BLE001  of whatever store keeps the artifacts
@@ -151,7 +151,13 @@ class MlflowRegistry:
             parameters=dict(found.data.params),
             metrics=dict(found.data.metrics),
             datasets=_datasets(found),
+            page=self._page(found.info.experiment_id, run_id),
         )
+
+    def _page(self, experiment_id: str, run_id: str) -> str:
+        if not self.address.startswith("http"):
+            return ""
+        return f"{self.address.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
     def registered_model(self, name: str) -> RegisteredModel:
         """One registered model; see the protocol."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pipeline.artifacts import ModelVersion, PromotionRequest
 from pipeline.errors import RequestError
+from pipeline.registries import Run
 
 
 class SimulatedRegistry:
@@ -59,6 +60,20 @@ class SimulatedRegistry:
         for name, text in report.items():
             self.reports[f"{version.run_id}/{folder}/{name}"] = text
         return version.run_id is not None
+
+    def run(self, run_id: str) -> Run | None:
+        """A run with a page; a step."""
+        self.step()
+        return Run(
+            run_id=run_id,
+            name="",
+            experiment="",
+            user="",
+            started="",
+            parameters={},
+            metrics={},
+            page=f"http://registry/{run_id}",
+        )
 
     def tagged_versions(self, name: str | None, tags: Mapping[str, str]) -> list[ModelVersion]:
         """As in the protocol; a step."""

@@ -6,6 +6,8 @@ import importlib
 import pickle
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -124,6 +126,13 @@ def test_an_export_that_disagrees_is_refused(
     assert "prediction" in version.tags["tritonpipe.reason"]
     page = registry.download_artifacts(version.run_id, f"tritonpipe/{name}-1/refused.html")
     assert "Refused" in Path(page).read_text(encoding="utf-8")
+    assert f"/runs/{version.run_id}/artifacts/tritonpipe/{name}-1/refused.html" in done.err
+    script = next(line for line in done.err.splitlines() if "see it fail" in line)
+    shown = subprocess.run(
+        [sys.executable, "-P", script.split()[-1]], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 1
+    assert shown.stdout.startswith("still disagrees: output 'prediction'")
 
 
 def test_damaged_artifacts(

@@ -273,14 +273,15 @@ def test_of_two_names_the_tags_tell_what_is_left() -> None:
 def test_what_failed_says_why_unless_it_is_served_or_may_heal(
     error: Exception, state: str | None
 ) -> None:
-    scene = Scene()
+    scene, reason = Scene(), str(error)
     scene.fail(2, error)
     tags = scene.tags(2)
     assert tags.get("state") == state
-    assert tags.get("reason") == (str(error) if state else None)
-    assert ("run-2/fraud-2/refused.html" in scene.registry.reports) == (
-        isinstance(error, RefusedError)
-    )
+    assert tags.get("reason") == (reason if state else None)
+    page = "http://registry/run-2/artifacts/tritonpipe/fraud-2/refused.html"
+    was_kept = isinstance(error, RefusedError)
+    assert str(error) == (f"{reason}\n  report: {page}" if was_kept else reason)
+    assert ("run-2/fraud-2/refused.html" in scene.registry.reports) == was_kept
     scene.serve("fraud-challenger", 2)
     scene.fail(2, error)
     scene.assert_true({"fraud-challenger": 2})
