@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,7 +23,7 @@ from pipeline.locks.holder import this_user
 from pipeline.manifest import InvalidManifestError, manifest_from_bytes
 from pipeline.samples import Samples, samples_from_bytes
 from pipeline.serialization import from_json, to_json
-from pipeline.stores import Store
+from pipeline.stores import Store, StoredObject
 
 PROMOTE: Final = "promote"
 PUBLISH: Final = "publish"
@@ -40,6 +41,13 @@ REPAIRED: Final = "repaired"
 
 _CARE: Final = frozenset({COLLECTED, REPAIRED})
 """Events that are no part of an attempt to serve something."""
+
+_READERS: Final = 16
+_FEW: Final = 4
+"""So many entries are read one after the other, since most models have no more new ones."""
+
+_MOST_KNOWN: Final = 10_000
+"""Entries never change, so those that were read are kept, as long as they are so few."""
 
 _ENTRY_KEY: Final = re.compile(r"(?P<number>[0-9]{8,})\.json")
 
@@ -76,10 +84,15 @@ class JournalEntry:
 
 
 class Journal:
-    """Releases and events of all models of one repository."""
+    """Releases and events of all models of one repository.
+
+    An entry is read once, as long as the store lists it unchanged.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="journal")
+        self._known: dict[StoredObject, JournalEntry] = {}
 
     @property
     def store(self) -> Store:
@@ -102,23 +115,37 @@ class Journal:
 
     def readable_entries(self, model: str) -> tuple[list[JournalEntry], list[str]]:
         """The events of a model that can be read, oldest first; and what cannot, in words."""
-        entries, damage = [], []
-        for _number, key in self._entry_keys(model):
-            data = self._store.get(key)
+        listed = [stored for _number, stored in self._listed(model)]
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
+        found = {stored: self._known[stored] for stored in listed if stored in self._known}
+        damage = []
+        unknown = [stored for stored in listed if stored not in found]
+        for stored, data in zip(unknown, self._read([o.key for o in unknown]), strict=True):
             try:
-                entries.append(from_json(JournalEntry, json.loads(data or b"")))
+                found[stored] = from_json(JournalEntry, json.loads(data or b""))
             except (ValueError, TypeError) as error:
-                damage.append(f"{key} cannot be read ({error})")
-        return entries, damage
+                damage.append(f"{stored.key} cannot be read ({error})")
+        self._known |= found
+        return [found[stored] for stored in listed if stored in found], damage
+
+    def _read(self, keys: list[str]) -> list[bytes | None]:
+        """Several objects; one request after the other takes minutes from a store far away."""
+        if len(keys) <= _FEW:
+            return [self._store.get(key) for key in keys]
+        return list(self._readers.map(self._store.get, keys))
 
     def entry_numbers(self, model: str) -> list[int]:
         """The numbers of a model's entries; without a gap if none was ever taken away."""
-        return [number for number, _key in self._entry_keys(model)]
+        return [number for number, _stored in self._listed(model)]
 
-    def _entry_keys(self, model: str) -> list[tuple[int, str]]:
-        keys = [o.key for o in self._store.list_folder(f"{model}/journal")]
-        matches = ((_ENTRY_KEY.fullmatch(key.rpartition("/")[2]), key) for key in keys)
-        return sorted((int(match["number"]), key) for match, key in matches if match)
+    def _listed(self, model: str) -> list[tuple[int, StoredObject]]:
+        found = []
+        for stored in self._store.list_folder(f"{model}/journal"):
+            match = _ENTRY_KEY.fullmatch(stored.key.rpartition("/")[2])
+            if match:
+                found.append((int(match["number"]), stored))
+        return sorted(found, key=lambda each: each[0])
 
     def append(
         self,
@@ -145,7 +172,7 @@ class Journal:
             by=this_user(),
         )
         data = json.dumps(to_json(entry), indent=1).encode()
-        number = 1 + max((number for number, _key in self._entry_keys(model)), default=0)
+        number = 1 + max((number for number, _stored in self._listed(model)), default=0)
         while not create_verified(self._store, f"{model}/journal/{number:08d}.json", data):
             number += 1
 

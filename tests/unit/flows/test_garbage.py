@@ -21,7 +21,7 @@ from pipeline.testing.simulated import Fault, Killed, SimulatedStore, World
 from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
 from pipeline.triton import VersionState
 
-STEPS = 66
+STEPS = 58
 """More than the collection of two versions has; the last ones break nothing."""
 
 

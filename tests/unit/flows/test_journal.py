@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 from obstore.store import MemoryStore
 
-from pipeline.errors import ConflictError
+from pipeline.errors import ConflictError, UnavailableError
 from pipeline.flows.journal import (
     Journal,
     JournalEntry,
@@ -173,3 +175,53 @@ def test_a_damaged_entry_is_an_error_that_names_it_and_the_others_can_be_read(
     assert ([e.version for e in entries], len(damage)) == ([1], 1)
     journal.append("m", action="promote", event="confirmed", version=3, previous=None)
     assert journal.entry_numbers("m") == [1, 2, 3]
+
+
+def test_an_entry_is_read_once_unless_somebody_changes_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    get = journal.store.get
+
+    def counted(key: str) -> bytes | None:
+        read.append(key)
+        return get(key)
+
+    monkeypatch.setattr(journal.store, "get", counted)
+    for version in range(1, 4):
+        journal.append("m", action="promote", event="confirmed", version=version, previous=None)
+        read.clear()
+        assert [e.version for e in journal.entries("m")] == list(range(1, version + 1))
+        assert read == [f"m/journal/{version:08d}.json"]
+    journal.store.put("m/journal/00000002.json", b"{")
+    assert len(journal.readable_entries("m")[1]) == 1
+
+
+def test_many_entries_are_read_at_once_and_come_in_order(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in range(1, 41):
+        journal.append("m", action="promote", event="confirmed", version=version, previous=None)
+    get, everybody = journal.store.get, threading.Barrier(8, timeout=10)
+
+    def read_together(key: str) -> bytes | None:
+        everybody.wait()  # breaks unless eight are under way at once
+        return get(key)
+
+    monkeypatch.setattr(journal.store, "get", read_together)
+    assert [e.version for e in journal.entries("m")] == list(range(1, 41))
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_store_that_does_not_answer_is_no_damage(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    for version in range(count):
+        journal.append("m", action="promote", event="confirmed", version=version, previous=None)
+
+    def fail(_key: str) -> None:
+        raise UnavailableError("the store does not answer")
+
+    monkeypatch.setattr(journal.store, "get", fail)
+    with pytest.raises(UnavailableError):
+        journal.readable_entries("m")
