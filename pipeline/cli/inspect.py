@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from pipeline.flows.inspection import Inspection
     from pipeline.manifest import Lineage
 
+_MOST_TENSORS: Final = 8
+_MOST_FILES: Final = 6
+_MOST_EVENTS: Final = 6
+
 
 @click.command()
 @click.argument("release")
 @json_option
 def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
-    """Show what a release is made of, and what run trained it.
+    """Show what a release takes, gives and is made of, and its run.
 
     RELEASE is MODEL/VERSION, or MODEL for the version published now.
 
@@ -39,6 +43,13 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
             ["release", f"{manifest.model}/{manifest.version}"],
             [
                 ["digest", found.digest],
+                ["inputs", _first([str(spec) for spec in found.inputs])],
+                ["outputs", _first([str(spec) for spec in found.outputs])],
+                ["configuration", found.configuration],
+                [
+                    "answers must agree within",
+                    f"{found.absolute_tolerance:g} + {found.relative_tolerance:g} * |expected|",
+                ],
                 ["served", "yes" if found.served else "no"],
                 ["intact in the repository", "yes" if found.intact else "no"],
                 ["registered model", _registered(lineage)],
@@ -48,15 +59,27 @@ def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
                 *([] if lineage.is_by_hand else _run_rows(lineage.run_id, found)),
             ],
         )
-        table(["file", "bytes", "SHA-256"], [[f.path, f.size, f.sha256] for f in manifest.files])
+        files = manifest.files[:_MOST_FILES]
+        table(["file", "bytes", "SHA-256"], [[f.path, f.size, f.sha256] for f in files])
+        events = found.events[-_MOST_EVENTS:]
         table(
             ["when (UTC)", "event", "by", "reason"],
-            [[e.at, f"{e.action}: {e.event}", e.by, e.reason] for e in found.events],
+            [[e.at, f"{e.action}: {e.event}", e.by, e.reason] for e in events],
         )
+        if len(files) < len(manifest.files) or len(events) < len(found.events):
+            say(
+                f"{len(manifest.files) - len(files)} more files and "
+                f"{len(found.events) - len(events)} earlier events: --json, and tritonpipe history"
+            )
 
     emit(found, as_json=as_json, human=human)
     for problem in found.problems:
         say(f"warning: {problem}")
+
+
+def _first(names: list[str]) -> str:
+    more = len(names) - _MOST_TENSORS
+    return ", ".join(names[:_MOST_TENSORS]) + (f" and {more} more: --json" if more > 0 else "")
 
 
 def _registered(lineage: Lineage) -> str:
@@ -74,6 +97,7 @@ def _run_rows(run_id: str | None, found: Inspection) -> list[list[object]]:
         return [["run", f"{run_id} ({why})"]]
     return [
         ["run", f"{run.run_id} ({run.name}) by {run.user} at {run.started}"],
+        ["report", found.report or "the registry has no pages"],
         ["experiment", run.experiment],
         ["parameters", ", ".join(f"{k}={v}" for k, v in sorted(run.parameters.items())) or "none"],
         ["metrics", ", ".join(f"{k}={v:g}" for k, v in sorted(run.metrics.items())) or "none"],

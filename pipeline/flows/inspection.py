@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from pipeline.errors import RequestError, TritonpipeError
 from pipeline.flows.journal import JournalEntry
+from pipeline.flows.parts import owner_of
 from pipeline.flows.publish import damage, read_state
 from pipeline.flows.servers import Servers, open_servers
+from pipeline.flows.service_report import configuration_text
 from pipeline.manifest import Manifest
-from pipeline.model_config import check_name
+from pipeline.model_config import check_name, config_from_text, tensor_specs
 from pipeline.registries import Run
 from pipeline.settings import Settings
+from pipeline.tensors import TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,18 +23,30 @@ class Inspection:
 
     Attributes:
         manifest: Files, digests, lineage and tools.
+        inputs: What clients send.
+        outputs: What they get.
+        configuration: How it is served, in words.
+        relative_tolerance: Of the comparisons of live answers.
+        absolute_tolerance: Likewise, near zero.
         intact: Whether the repository still holds it as it was published.
         served: Whether the config in the store names it.
         run: The run that trained it, if the registry still has it.
+        report: Where the report of its last promotion can be read; empty if that is not known.
         events: What happened to this version, oldest first.
         problems: Sources that did not answer; what they would say is missing above.
     """
 
     manifest: Manifest
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    configuration: str
+    relative_tolerance: float
+    absolute_tolerance: float
     digest: str
     intact: bool
     served: bool
     run: Run | None
+    report: str
     events: tuple[JournalEntry, ...]
     problems: tuple[str, ...]
 
@@ -56,15 +71,24 @@ def inspect(model: str, version: int | None, settings: Settings) -> Inspection:
                 f"there is no release {model}" + (f"/{wanted}" if wanted else ""),
                 hint="see what there is: tritonpipe status",
             )
-        manifest = release.manifest
+        manifest, config = release.manifest, config_from_text(release.config)
+        entries = servers.journal.entries(model)
         problems: list[str] = []
+        run = _run(servers, manifest.lineage.run_id, problems)
+        folder = f"{owner_of(model, entries) or model}-{wanted}"
         return Inspection(
             manifest=manifest,
+            inputs=tensor_specs(config.input, config.max_batch_size),
+            outputs=tensor_specs(config.output, config.max_batch_size),
+            configuration=configuration_text(release.config),
+            relative_tolerance=release.relative_tolerance,
+            absolute_tolerance=release.absolute_tolerance,
             digest=manifest.digest,
             intact=not damage(servers.repository, manifest),
             served=current == wanted,
-            run=_run(servers, manifest.lineage.run_id, problems),
-            events=tuple(e for e in servers.journal.entries(model) if e.version == wanted),
+            run=run,
+            report=run.report_page(folder, "report.html") if run else "",
+            events=tuple(e for e in entries if e.version == wanted),
             problems=tuple(problems),
         )
 

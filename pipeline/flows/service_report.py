@@ -114,7 +114,7 @@ def _rows(service: Service) -> Iterator[tuple[str, str]]:
         ", ".join(f"{ms:.1f} ms over {how}" for how, ms in claim.latency_milliseconds.items())
         + " (median of the confirming requests)",
     )
-    yield "configuration", _configuration(release.config)
+    yield "configuration", configuration_text(release.config)
     yield "release", manifest.digest
     if model_digest(release):
         yield "files that Triton loads", model_digest(release)
@@ -122,7 +122,8 @@ def _rows(service: Service) -> Iterator[tuple[str, str]]:
     yield "stages", ", ".join(f"{name} {taken:.2f} s" for name, taken in service.seconds.items())
 
 
-def _configuration(text: str) -> str:
+def configuration_text(text: str) -> str:
+    """How a ``config.pbtxt`` has a model served, in words."""
     steps = steps_of(text)
     if steps:
         return f"an ensemble of {', '.join(step.model for step in steps)}"

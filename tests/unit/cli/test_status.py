@@ -34,6 +34,7 @@ class World:
         self.aliases: dict[str, int] = {}
         self.tags: dict[tuple[str, int], dict[str, str]] = {}
         self.index: dict[str, dict[int, VersionState]] = {}
+        self.runs: dict[str, Run] = {}
         self.down: set[str] = set()
         self.requests: list[str] = []
         self.repository = ObjectStore("memory://repository", MemoryStore())
@@ -51,9 +52,14 @@ class World:
         manifest = Manifest(
             model=model, version=version, config_sha256="0", files=(), lineage=lineage, tools={}
         )
-        config = f"version_policy {{ specific {{ versions: [{version}] }} }}"
+        config = (
+            f"version_policy {{ specific {{ versions: [{version}] }} }} max_batch_size: 8 "
+            'input { name: "x" data_type: TYPE_FP32 dims: [13] } '
+            'output { name: "label" data_type: TYPE_STRING dims: [1] } '
+            "dynamic_batching { max_queue_delay_microseconds: 100 }"
+        )
         release = Release(
-            manifest=manifest, config=config, relative_tolerance=0, absolute_tolerance=0
+            manifest=manifest, config=config, relative_tolerance=0.5, absolute_tolerance=0.25
         )
         rows = {"x": np.zeros((1, 1), np.float32)}
         self.journal.keep(release, Samples(inputs=rows, outputs=rows))
@@ -82,7 +88,7 @@ class World:
 
     def run(self, run_id: str) -> Run | None:
         self.ask("MLflow")
-        return None
+        return self.runs.get(run_id)
 
     # As a Triton.
     http_address = "triton:8000"
@@ -269,3 +275,40 @@ def test_a_run_that_was_deleted_is_not_a_problem(world: World) -> None:
     result = run("inspect", "m")
     assert "run-1 (no longer in the registry)" in result.stdout
     assert result.stderr == ""
+
+
+def test_an_inspection_tells_what_clients_need_to_know(world: World) -> None:
+    world.publish("m", 1)
+    world.runs["run-1"] = Run(
+        run_id="run-1",
+        name="n",
+        experiment="e",
+        user="u",
+        started="s",
+        parameters={},
+        metrics={},
+        page="http://mlflow/#/experiments/0/runs/run-1",
+    )
+    shown = dict(
+        line.split("  ", 1) for line in run("inspect", "m").stdout.splitlines() if "  " in line
+    )
+    shown = {name: text.strip() for name, text in shown.items()}
+    assert shown["inputs"] == "x: FP32[?,13]"
+    assert shown["outputs"] == "label: STRING[?,1]"
+    assert shown["answers must agree within"] == "0.25 + 0.5 * |expected|"
+    assert "up to 8" in shown["configuration"]
+    page = "http://mlflow/#/experiments/0/runs/run-1/artifacts/tritonpipe/m-1/report.html"
+    assert shown["report"] == page
+    found = json.loads(run("inspect", "m", "--json").stdout)
+    assert found["inputs"][0]["name"] == "x"
+    assert found["report"] == page
+
+
+def test_an_inspection_fits_a_screen_however_long_the_history_is(world: World) -> None:
+    world.publish("m", 1)
+    for _ in range(50):
+        world.journal.append("m", action="promote", event="confirmed", version=1, previous=None)
+    shown = run("inspect", "m")
+    assert len(shown.stdout.splitlines()) < 30
+    assert "44 earlier events" in shown.stderr
+    assert len(json.loads(run("inspect", "m", "--json").stdout)["events"]) == 50
