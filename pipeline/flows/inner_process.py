@@ -50,7 +50,7 @@ def go_on_inside(packages: ModelPackages, job_file: Path, entered: Entered) -> N
     (folder / _CODE).mkdir()
     (folder / _CODE / packages.code.name).symlink_to(packages.code)
     command = [str(packages.root / "bin" / "python"), "-P", "-B", "-X", "faulthandler"]
-    command += ["-m", "pipeline.flows.worker_main", str(job_file), _ENTERED]
+    command += ["-m", "pipeline.flows.worker_main", str(job_file), str(os.getpid()), _ENTERED]
     _end_as(command, os.environ | {"PYTHONPATH": str(folder / _CODE)})
 
 

@@ -17,7 +17,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,9 @@ from pipeline.flows.namespaces import World
 
 _HIDDEN: Final = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/var/run")  # noqa: S108
 """Where credentials, files of others, and sockets lie that a network namespace does not cut."""
+
+NOT_AS_TRIED: Final = 75
+"""Exit status of a process that cannot leave behind what another one could."""
 
 
 class Mode(StrEnum):
@@ -115,7 +118,12 @@ class Entered:
 
 
 def enter(
-    mode: Mode, *, parent: int, writable: Iterable[Path], readable: Iterable[Path]
+    mode: Mode,
+    *,
+    parent: int,
+    writable: Iterable[Path],
+    readable: Iterable[Path],
+    known: Entered | None = None,
 ) -> Entered:
     """Go on in a process of its own, guarded by the calling one, which never returns.
 
@@ -127,17 +135,18 @@ def enter(
         parent: Process id of the parent.
         writable: Folders that may be written; the current one is in one of them.
         readable: Files and folders that must stay visible, besides those that Python needs.
+        known: What :func:`tried` found in the process that this one is a fork of. Then nothing is
+            tried, and the process ends with the status :data:`NOT_AS_TRIED` if it does not work.
 
     Raises:
         SettingsError: Isolation is required, and the kernel refuses it.
     """
-    world = World(
-        folder=Path.cwd(),
-        writable=tuple(writable),
-        readable=_accessible((*readable, *_needed_by_python())),
-        hidden=tuple(map(Path, (*_HIDDEN, *_home()))),
-    )
-    entered = _strongest(mode, world)
+    wanted = _accessible(readable)
+    world = _world(writable, wanted)
+    if known is None or mode is Mode.OFF:
+        entered = _strongest(mode, world)
+    else:
+        entered = replace(known, world=world if known.level.files else None)
     if mode is Mode.REQUIRE and entered.level.missing:
         raise SettingsError(
             f"TRITONPIPE_ISOLATION is {mode.value}, but a model's code would be within reach of "
@@ -145,8 +154,29 @@ def enter(
             hint="allow user namespaces on this machine or for this container, or set "
             "TRITONPIPE_ISOLATION to auto and isolate the whole program",
         )
-    _descend(entered.level, world, parent)
+    try:
+        _descend(entered.level, world, parent)
+        if known is not None:
+            _try_out(world, wanted)
+    except OSError:
+        if known is None:
+            raise
+        os._exit(NOT_AS_TRIED)  # for this process there is no way back
     return entered
+
+
+def tried() -> Entered:
+    """What this kernel allows a process in this folder; for forks of this process."""
+    return _strongest(Mode.AUTO, _world((Path.cwd(),), ()))
+
+
+def _world(writable: Iterable[Path], readable: Iterable[Path]) -> World:
+    return World(
+        folder=Path.cwd(),
+        writable=tuple(writable),
+        readable=(*readable, *_accessible(_needed_by_python())),
+        hidden=tuple(map(Path, (*_HIDDEN, *_home()))),
+    )
 
 
 def _home() -> tuple[str, ...]:
@@ -191,7 +221,7 @@ def _refusal(level: Level, world: World) -> str:
     if pid == 0:
         try:
             _descend(level, world, here)
-            _try_out(world)
+            _try_out(world, world.readable)
         except OSError as error:
             os.write(writing, str(error.strerror or error).encode())
             os._exit(1)
@@ -203,9 +233,9 @@ def _refusal(level: Level, world: World) -> str:
     return refusal or ("" if status == 0 else f"it ended with status {status}")
 
 
-def _try_out(world: World) -> None:
+def _try_out(world: World, readable: Iterable[Path]) -> None:
     """Use what the work will need: a level that breaks it is no level."""
-    for path in world.readable:
+    for path in readable:
         if not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, f"{path} can no longer be read")
         for package in path.glob("*/"):

@@ -11,27 +11,25 @@ the kernel allows; what it does not allow is told once. See ``docs/isolation.md`
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pipeline import errors
 from pipeline.artifacts import Export, Report, SourceModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import ModelError, TritonpipeError
+from pipeline.flows.child_environment import child_environment
+from pipeline.flows.children import Child, FreshChild, start_child
 from pipeline.flows.failures import Failure, death_of
 from pipeline.flows.formats import runs_code
 from pipeline.flows.handed_back import expect_plain_files, last_lines_of, result_of
 from pipeline.flows.inner_process import ModelPackages
+from pipeline.flows.isolation import NOT_AS_TRIED
 from pipeline.flows.limits import Limits
 from pipeline.flows.unreadable import unreadable
 from pipeline.flows.worker_main import (
@@ -40,40 +38,13 @@ from pipeline.flows.worker_main import (
     Job,
     Outcome,
 )
+from pipeline.flows.zygote import Request
 from pipeline.plugins import kinds
 from pipeline.serialization import from_json, to_json
 
 __all__ = ["Limits", "check_in_child", "choose_exporter", "export_in_child", "run_in_child"]
 
 _log = logging.getLogger(__name__)
-
-_PASSED_ON: Final = (
-    "PATH",
-    "PYTHONPATH",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-)
-_CODE_SWITCHES: Final = (
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION",
-    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION",  # since MLflow 3.18
-)
-_SET: Final = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    # The discard port: whatever asks for a server finds none.
-    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONHASHSEED": "0",
-}
-_POLL_SECONDS: Final = 0.02
-_GUARD_SECONDS: Final = 10.0
-"""How long the guard of the child has for ending all that it started."""
 
 _told: set[str] = set()
 """What this program has been told about isolation and versions already."""
@@ -173,7 +144,6 @@ def run_in_child(subject: str, limits: Limits | None, **work: Any) -> Outcome:
         job = Job(
             subject=subject,
             result=folder / "result.json",
-            parent=os.getpid(),
             limits=limits or Limits(),
             **work,
         )
@@ -199,57 +169,29 @@ def _child(job: Job, folder: Path, log: Path) -> int | None:
     job_file.write_text(json.dumps(to_json(job)), encoding="utf-8")
     home = folder / "home"
     home.mkdir()
-    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "pipeline.flows.worker_main"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603  our own module
-            [*command, str(job_file)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=home,
-            env=_environment(os.environ, home, is_code_allowed=_runs_code(job)),
-            start_new_session=True,
-        )
-        with unreadable():
-            try:
-                has_ended = _await_end(process.pid, job.limits.seconds)
-            finally:
-                _end(process)
-    return process.returncode if has_ended else None
+    request = Request(
+        job_file=str(job_file),
+        home=str(home),
+        environment=child_environment(os.environ, home, is_code_allowed=_runs_code(job)),
+        exporter=job.export.exporter if job.export is not None else "",
+    )
+    with log.open("wb") as output, unreadable():
+        status = _status_of(start_child(request, output.fileno()), job.limits)
+        if status == NOT_AS_TRIED:
+            status = _status_of(FreshChild(request, output.fileno()), job.limits)
+    return status
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a child that has perhaps ended already, and wait until all that it started is gone."""
-    # The child is not reaped yet, so its number cannot belong to others.
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()  # the guard ends all, even what has left its group
+def _status_of(child: Child, limits: Limits) -> int | None:
     try:
-        process.wait(_GUARD_SECONDS)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _await_end(pid: int, seconds: float) -> bool:
-    """Wait for a process to end without reaping it; False if it still runs after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
+        has_ended = child.await_end(limits.seconds)
+    finally:
+        status = child.end()
+    return status if has_ended else None
 
 
 def _runs_code(job: Job) -> bool:
     return job.export is not None and runs_code(job.export.source.path, job.export.exporter)
-
-
-def _environment(ours: Mapping[str, str], home: Path, *, is_code_allowed: bool) -> dict[str, str]:
-    """What the child sees: an allow-list, because nobody can list all names of secrets."""
-    passed_on = {name: ours[name] for name in _PASSED_ON if name in ours}
-    switches = dict.fromkeys(_CODE_SWITCHES, "true" if is_code_allowed else "false")
-    return {**passed_on, **_SET, **switches, "HOME": str(home), "TMPDIR": str(home)}
 
 
 def _tell_once(notes: Iterable[str]) -> None:

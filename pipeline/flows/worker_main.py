@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
+import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.artifacts import Export, Report, SourceModel
 from pipeline.checks.tolerances import Tolerances
@@ -101,12 +103,10 @@ class Job:
     Attributes:
         subject: What is being done to which model, the beginning of a sentence.
         result: Where the outcome goes.
-        parent: Process id of the parent.
     """
 
     subject: str
     result: Path
-    parent: int
     limits: Limits
     export: ExportJob | None = None
     check: CheckJob | None = None
@@ -132,12 +132,16 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-def main(job_file: str, entered_file: str = "") -> None:
-    """Do the job; a failure that is nobody's fault here ends with a traceback and status 1.
+def main(
+    job_file: str, parent: int, entered_file: str = "", *, known: Entered | None = None
+) -> None:
+    """Do the job; a failure that is nobody's fault here is raised.
 
     Args:
         job_file: The job.
+        parent: Process id of the parent, with which this process ends.
         entered_file: Of a process within the walls already, what it has left behind.
+        known: Of a fork, what the process that it is a fork of knows of the walls.
     """
     job: Job = from_json(Job, json.loads(Path(job_file).read_text(encoding="utf-8")))
     model = job.export.source.path if job.export is not None else None
@@ -148,7 +152,7 @@ def main(job_file: str, entered_file: str = "") -> None:
             entered = entered_before(Path(job_file), entered_file)
         else:
             impose(job.limits)
-            entered = _enter(job)
+            entered = _enter(job, parent, known)
             if packages is not None:
                 go_on_inside(packages, Path(job_file), entered)
                 return
@@ -163,13 +167,36 @@ def main(job_file: str, entered_file: str = "") -> None:
     job.result.write_text(json.dumps(to_json(outcome)), encoding="utf-8")
 
 
-def _enter(job: Job) -> Entered:
+def run_and_exit(
+    job_file: str, parent: int, entered_file: str = "", *, known: Entered | None = None
+) -> NoReturn:
+    """Do the job and end the process, with status 1 and a traceback if it failed unexpectedly.
+
+    The arguments are those of :func:`main`. What a model leaves behind, such as threads, is not
+    waited for.
+    """
+    code = 1
+    try:
+        main(job_file, parent, entered_file, known=known)
+        code = 0
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except BaseException:  # noqa: BLE001  the process ends with it
+        traceback.print_exc()
+    with suppress(Exception):  # the model may have closed them
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
+def _enter(job: Job, parent: int, known: Entered | None) -> Entered:
     """Leave everything behind that the job does not name; what may be written are two folders."""
     return enter(
         job.limits.isolation,
-        parent=job.parent,
+        parent=parent,
         writable=(job.result.parent, *job.writes),
         readable=set(_files(job)),
+        known=known,
     )
 
 
@@ -265,4 +292,4 @@ def _files(value: Any) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_and_exit(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -2,7 +2,8 @@
 
 A promotion that crashes, grows or hangs takes nothing else with it, several run at once, and one
 that is no longer wanted is ended as by Ctrl-C: what was served stays served, or is served again.
-The processes are forked from one that has everything imported, so starting one takes milliseconds.
+The processes are forked from one that has everything imported, so starting one takes milliseconds;
+and so are the children in which they run a model's code, from another one that knows no credential.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -18,13 +20,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
+from multiprocessing.forkserver import ensure_running
 from types import FrameType
 from typing import Any, Final
 
 from pipeline.errors import RequestError, TritonpipeError
+from pipeline.flows.children import fork_from
 from pipeline.flows.progress import Describe
 from pipeline.flows.promote import promote
 from pipeline.flows.retire import retire
+from pipeline.flows.zygote import Zygote
 from pipeline.settings import Settings
 from pipeline.watch.memory import Origin
 from pipeline.watch.outcomes import BUG, DIED, INTERRUPTED, Outcome
@@ -115,18 +120,39 @@ class Job:
 
 
 class Workshop:
-    """Starts jobs; holds the process that they are forked from."""
+    """Starts jobs; holds the processes that they and their children are forked from."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(_PRELOADED))
+        self._zygote: Zygote | None = None
+
+    def warm_up(self) -> None:
+        """Have everything imported by the time of the first job; returns at once."""
+        ensure_running()
+        if self._zygote is not None and not self._zygote.is_alive:
+            self._zygote.close()  # its libraries are older than those that are installed now
+            self._zygote = None
+        if self._zygote is None:
+            with suppress(OSError):  # without it, children are interpreters of their own
+                self._zygote = Zygote()
+
+    def close(self) -> None:
+        """End what children are forked from; no job is at work any more."""
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
 
     def start(self, task: Task) -> Job:
         """Start one."""
+        self.warm_up()
         receiver, sender = self._context.Pipe(duplex=False)
         listened, lifeline = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=_main, args=(task, sender, listened), name=task.number, daemon=True
+            target=_main,
+            args=(task, sender, listened, self._zygote and self._zygote.requests),
+            name=task.number,
+            daemon=True,
         )
         process.start()
         sender.close()
@@ -139,11 +165,15 @@ def await_news(jobs: list[Job], wake: Connection, seconds: float | None) -> None
     wait_for([wake, *(each for job in jobs for each in job.ready)], timeout=seconds)
 
 
-def _main(task: Task, sender: Connection, lifeline: Connection) -> None:
+def _main(
+    task: Task, sender: Connection, lifeline: Connection, zygote: socket.socket | None
+) -> None:
     # Ctrl-C in a terminal goes to the watcher alone, which knows what to do with each job.
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tempfile.tempdir = None
+    if zygote is not None:
+        fork_from(zygote)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 
     @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Final
 
 from pipeline.errors import ConflictError, TritonpipeError
@@ -50,13 +50,13 @@ def watch(
     Raises:
         SettingsError: An address or credential is wrong, at the start.
     """
-    with open_servers(settings) as servers:
-        workshop = Workshop()
+    with open_servers(settings) as servers, closing(Workshop()) as workshop:
         while not bell.is_stopping:
             with _leadership(servers, plan, bell, tell) as held:
                 if held is None:
                     break
                 pulse.is_leading = True
+                workshop.warm_up()
                 rounds = Rounds(servers, plan, workshop, tell)
                 try:
                     _lead(rounds, held, bell, pulse, tell)
@@ -73,8 +73,12 @@ def watch_once(settings: Settings, plan: Plan, *, bell: Bell, tell: Tell) -> Dif
     Raises:
         TritonpipeError: A source does not answer.
     """
-    with open_servers(settings) as servers, _leadership(servers, plan, bell, tell) as held:
-        rounds = Rounds(servers, plan, Workshop(), tell)
+    with (
+        open_servers(settings) as servers,
+        closing(Workshop()) as workshop,
+        _leadership(servers, plan, bell, tell) as held,
+    ):
+        rounds = Rounds(servers, plan, workshop, tell)
         try:
             while held is not None and not bell.is_stopping:
                 held.require_held()

@@ -24,9 +24,11 @@ from onnx import TensorProto, helper
 from pipeline.artifacts import Export, ModelVersion, OnnxModel, Probe, SourceModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import DependencyError, ModelError, SettingsError
-from pipeline.flows import formats, worker
+from pipeline.flows import children, formats, worker
+from pipeline.flows.children import FreshChild
 from pipeline.flows.isolation import Mode
 from pipeline.flows.worker import Limits, check_in_child, choose_exporter, export_in_child
+from pipeline.flows.zygote import ForkedChild, Zygote
 from pipeline.samples import Samples
 from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 
@@ -49,10 +51,10 @@ class ScriptedExporter:
 IN_TIME = Limits(seconds=60)
 
 
-@pytest.fixture(autouse=True)
-def _third_party_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _third_party_exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Installed as a distribution of its own, as anybody's exporter would be."""
-    site = tmp_path / "site"
+    site = tmp_path_factory.mktemp("site")
     metadata = site / "scripted-1.0.dist-info"
     metadata.mkdir(parents=True)
     (site / "scripted_exporter.py").write_text(EXPORTER)
@@ -60,8 +62,28 @@ def _third_party_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (metadata / "entry_points.txt").write_text(
         "[tritonpipe.exporters]\nscripted = scripted_exporter:ScriptedExporter\n"
     )
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", str(site))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        patch.setenv("PYTHONPATH", str(site))
+        yield
+
+
+@pytest.fixture(scope="module")
+def zygote(_third_party_exporter: None) -> Iterator[Zygote]:
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(autouse=True, params=["fresh", "forked"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """How children are started; all laws hold for both."""
+    zygotes = []
+    if request.param == "forked":
+        zygotes = [request.getfixturevalue("zygote").requests]
+    monkeypatch.setattr(children, "_zygotes", zygotes)
+    yield request.param
+    assert bool(zygotes) == (request.param == "forked"), "the zygote did not answer"
 
 
 def source_of(folder: Path, *flavors: str) -> SourceModel:
@@ -201,7 +223,7 @@ def test_time_is_limited_and_what_was_started_is_ended(
     behaviour = SLEEPER + start + "\nimport time; time.sleep(300)"
     message = failure(behaviour, Limits(seconds=2, isolation=isolation))
     assert "after 2 s, the time allowed" in message
-    assert time.monotonic() - began < 2 + worker._GUARD_SECONDS
+    assert time.monotonic() - began < 2 + children.GUARD_SECONDS
     assert not sleepers(tmp_path / "out")
 
 
@@ -281,23 +303,31 @@ def test_the_child_sees_no_secrets_and_no_servers(
 def test_ctrl_c_ends_the_child(
     export: Callable[..., Export], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_pid: int, _seconds: float) -> bool:
+    def interrupted(_child: object, _seconds: float) -> bool:
         await_sleeper(tmp_path / "out")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker, "_await_end", interrupted)
+    for kind in (FreshChild, ForkedChild):
+        monkeypatch.setattr(kind, "await_end", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export(SLEEPER + "sleeper().wait()")
     assert not sleepers(tmp_path / "out")
 
 
 @pytest.mark.parametrize("isolation", [Mode.AUTO, Mode.OFF])
-def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path, isolation: Mode) -> None:
+def test_the_child_dies_with_a_parent_that_is_killed(
+    tmp_path: Path, isolation: Mode, way: str, zygote: Zygote
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "behaviour.py").write_text(SLEEPER + DETACHED + "sleeper().wait()")
+    requests = zygote.requests.fileno() if way == "forked" else None
     script = f"""
+import socket
 from pathlib import Path
 from pipeline.artifacts import ModelVersion, SourceModel
+from pipeline.flows.children import fork_from
+if {requests}:
+    fork_from(socket.socket(fileno={requests}))
 from pipeline.flows.worker import Limits, export_in_child
 version = ModelVersion(name="iris", version=3, run_id=None, source="", tags={{}})
 here = Path({str(tmp_path)!r})
@@ -306,7 +336,9 @@ export_in_child(source, here / "out", limits=Limits(isolation={isolation.value!r
 """
     # A killed parent cannot remove its temporary folder; pytest removes it with its own.
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-P", "-c", script], env=environment) as parent:
+    command = [sys.executable, "-P", "-c", script]
+    passed = (requests,) if requests else ()
+    with subprocess.Popen(command, env=environment, pass_fds=passed) as parent:
         await_sleeper(tmp_path / "out")
         parent.send_signal(signal.SIGKILL)
     await_end(tmp_path / "out")
@@ -466,13 +498,16 @@ def test_a_hostile_model_sees_no_credential_of_its_parent(
     )
     assert (tmp_path / "out" / "pids").read_text() == "1 2"
     seen = (tmp_path / "out" / "seen").read_bytes()
-    assert b"MLFLOW_ALLOW_MODEL_CODE_EXECUTION=" in seen
+    assert b"MLFLOW_DISABLE_TELEMETRY=" in seen
     assert b"PYTEST" not in seen
 
 
 def test_what_is_worth_knowing_is_told_once(
-    export: Callable[..., Export], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    export: Callable[..., Export],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(worker, "_told", set())
     for _ in range(2):
         export("pass", requirements="numpy==0.9\nonnx==1.0")
     told = [r.message for r in caplog.records if r.levelname == "WARNING"]
