@@ -22,7 +22,9 @@ _MOST_EVENTS: Final = 6
 @click.argument("release")
 @json_option
 def inspect(release: str, as_json: bool) -> None:  # noqa: FBT001
-    """Show what a release takes, gives and is made of, and its run.
+    """Show what a release takes, gives and is made of.
+
+    With it, where it comes from: the run that trained it, and its report in MLflow.
 
     RELEASE is MODEL/VERSION, or MODEL for the version published now.
 
