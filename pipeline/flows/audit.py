@@ -8,7 +8,7 @@ written down: then both are told, neither as certain.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pipeline.errors import RequestError, TritonpipeError
 from pipeline.flows.history import KILLED, OPEN, Attempt, read_history
@@ -71,8 +71,13 @@ def audit(model: str, at: datetime, settings: Settings) -> Audit:
             f"{at.isoformat()} is yet to come", hint="without a time zone it is local time"
         )
     store, records = open_stores(settings)
-    found = read_history(store, Journal(records), check_name(model))
-    attempts = answering(list(reversed(found.attempts)), at)
+    found = read_history(
+        store,
+        Journal(records),
+        check_name(model),
+        choose=lambda newest_first: answering(newest_first[::-1], at),
+    )
+    attempts = found.attempts
     problems = list(found.problems)
     runs: dict[str, Run | None] = {}
     try:
@@ -82,7 +87,7 @@ def audit(model: str, at: datetime, settings: Settings) -> Audit:
         problems.append(error.message)
     return Audit(
         model=model,
-        at=at.isoformat(),
+        at=at.astimezone(UTC).isoformat(),
         answered=tuple(
             Answered(attempt=a, is_certain=len(attempts) == 1, run=runs.get(a.run_id or ""))
             for a in attempts

@@ -6,6 +6,7 @@ An attempt is one commit with its outcome; a run that was killed left none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -109,9 +110,22 @@ def history(model: str, settings: Settings, *, limit: int | None = None) -> Hist
 
 
 def read_history(
-    store: Store, journal: Journal, model: str, *, limit: int | None = None
+    store: Store,
+    journal: Journal,
+    model: str,
+    *,
+    limit: int | None = None,
+    choose: Callable[[list[Attempt]], list[Attempt]] = list,
 ) -> History:
-    """The same from stores that are open."""
+    """The same from stores that are open.
+
+    Args:
+        store: The repository.
+        journal: Its records.
+        model: Triton model.
+        limit: How many attempts are given at most.
+        choose: Which of all attempts are, newest first: only their releases are read.
+    """
     entries, damage = journal.readable_entries(model)
     problems = [f"the journal of {model} is damaged: {text}" for text in damage]
     committed = None
@@ -124,7 +138,7 @@ def read_history(
             f"nothing was ever served as {model!r}", hint="see what is: tritonpipe status"
         )
     rows = _with_service(attempts_of(entries), committed, datetime.now(UTC))
-    newest = list(reversed(rows))
+    newest = choose(list(reversed(rows)))
     shown = newest if limit is None else newest[:limit]
     releases = _Releases(journal, model, problems)
     return History(
