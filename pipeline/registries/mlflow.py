@@ -30,6 +30,7 @@ _CLIENT_SETTINGS: Final = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+_WRITTEN_BY_DOWNLOAD: Final = "registered_model_meta"
 _NOT_FOUND: Final = "RESOURCE_DOES_NOT_EXIST"
 _INVALID: Final = "INVALID_PARAMETER_VALUE"
 
@@ -89,6 +90,8 @@ class MlflowRegistry:
                 hint="look at the version's artifacts in the MLflow UI; log the model again if "
                 "they are gone",
             ) from error
+        # Names the version that was asked for: no part of the artifacts, which copies share.
+        Path(folder, _WRITTEN_BY_DOWNLOAD).unlink(missing_ok=True)
         return _source_model(version, Path(folder))
 
     def record(self, version: ModelVersion, tags: Mapping[str, str | None]) -> None:

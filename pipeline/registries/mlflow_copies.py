@@ -9,12 +9,10 @@ from typing import Any, Final
 
 from pipeline.artifacts import ModelVersion
 from pipeline.errors import ModelError
-from pipeline.manifest import FileDigest, digest_folder, digest_of_files
+from pipeline.manifest import digest_folder
 from pipeline.registries.mlflow import MlflowRegistry
 
 _EXPERIMENT: Final = "tritonpipe copies"
-_WRITTEN_BY_MLFLOW: Final = frozenset({"registered_model_meta"})
-"""Added to what is downloaded, with the name and number under which it was asked for."""
 
 
 class MlflowCopies:
@@ -62,7 +60,7 @@ class MlflowCopies:
             self._client.log_artifacts(run.info.run_id, str(folder), "model")
             with tempfile.TemporaryDirectory(prefix="tritonpipe-copy-") as back:
                 found = self._client.download_artifacts(run.info.run_id, "model", back)
-                if digest_of_copy(Path(found)) != digest_of_copy(folder):
+                if digest_folder(Path(found)) != digest_folder(folder):
                     raise ModelError(
                         f"the artifacts of {version} did not arrive whole at "
                         f"{self.registry.address}",
@@ -91,11 +89,3 @@ class MlflowCopies:
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(_EXPERIMENT)
         return str(found.experiment_id if found else self._client.create_experiment(_EXPERIMENT))
-
-
-def digest_of_copy(folder: Path) -> str:
-    """One digest for the artifacts of a version, wherever they were downloaded from."""
-    files: list[FileDigest] = [
-        file for file in digest_folder(folder) if file.path not in _WRITTEN_BY_MLFLOW
-    ]
-    return digest_of_files(files)

@@ -16,7 +16,6 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.artifacts import PromotionRequest
 from pipeline.registries.mlflow import MlflowRegistry
-from pipeline.registries.mlflow_copies import digest_of_copy
 from pipeline.stack.environment import ensure_server_environment
 from pipeline.stack.part import http_status
 
@@ -37,7 +36,7 @@ def downloaded(client: MlflowClient, name: str, version: int, folder: Path) -> s
     folder.mkdir()
     registry = MlflowRegistry(client.tracking_uri)
     found = registry.resolve(PromotionRequest(model=name, version=version))
-    return digest_of_copy(registry.fetch(found, folder).path)
+    return registry.fetch(found, folder).digest
 
 
 def test_a_copy_has_the_same_bytes_and_the_authors_tags_and_twice_is_once(
