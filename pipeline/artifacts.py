@@ -1,7 +1,6 @@
 """The values that travel through a promotion, in the order in which the stages make them.
 
-All are frozen and JSON-serialisable (see :mod:`pipeline.serialization`), so a stage can run in a
-child process or on another machine, and its outcome can be kept.
+All are frozen and JSON-serialisable (:mod:`pipeline.serialization`): any stage can run elsewhere.
 """
 
 from __future__ import annotations
@@ -115,10 +114,7 @@ class OnnxModel:
 
     @property
     def is_batching(self) -> bool:
-        """Whether every input and output has a free first dimension to stack requests along.
-
-        Triton cannot stack requests of which some leave an input out.
-        """
+        """Whether requests can be stacked along a first dimension, all with the same inputs."""
         return bool(self.inputs) and all(
             spec.has_dynamic_batch and not spec.optional for spec in (*self.inputs, *self.outputs)
         )
@@ -218,6 +214,7 @@ class PublishPlan:
         commit: Whether ``config.pbtxt`` will be written; False if it already says so.
         signed: Whether a signature follows the manifest.
         parts: What is published and committed together with it.
+        client_changes: What clients of the version that is served now must change, in words.
     """
 
     model: str
@@ -228,6 +225,7 @@ class PublishPlan:
     commit: bool
     signed: bool = False
     parts: tuple[PublishPlan, ...] = ()
+    client_changes: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -288,6 +286,7 @@ class PromotionResult:
         report: Parity of the export; None if an earlier release was served again.
         confirmation: Answers of the live server.
         seconds: Duration of each stage.
+        client_changes: As in the plan.
     """
 
     outcome: str
@@ -298,3 +297,4 @@ class PromotionResult:
     report: Report | None
     confirmation: Confirmation
     seconds: Mapping[str, float]
+    client_changes: tuple[str, ...] = ()

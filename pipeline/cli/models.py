@@ -132,7 +132,7 @@ def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None: 
 
 
 def print_plan(plan: PublishPlan) -> None:
-    """Print a plan, one line for each object."""
+    """Print a plan, one line for each object and each change for clients."""
     for part in plan.parts:
         print_plan(part)
     if replace(plan, parts=()).is_empty:
@@ -147,3 +147,5 @@ def print_plan(plan: PublishPlan) -> None:
     if plan.commit:
         before = "nothing" if plan.previous is None else f"version {plan.previous}"
         click.echo(f"commit  {plan.model}/config.pbtxt  version {plan.version} instead of {before}")
+    for change in plan.client_changes:
+        click.echo(f"warning {change}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.artifacts import (
     ModelVersion,
@@ -13,6 +13,7 @@ from pipeline.artifacts import (
     PublishPlan,
     Report,
 )
+from pipeline.client_contract import changes_for_clients
 from pipeline.flows.author_tags import Chosen, Verdict, chosen_settings, tagged_of
 from pipeline.flows.parts import (
     plan_of_recorded,
@@ -94,6 +95,9 @@ def promote(
             prepared = stack.enter_context(prepare(servers, version, state, chosen, watch))
             candidate, report = prepared.candidate, prepared.report
             parts = list(prepared.parts)
+        changes = _client_changes(state, candidate)
+        for change in changes:
+            _log.warning("%s: %s", version, change)
         if served is None:
             served = publish_with_parts(
                 servers, candidate, parts, state, settings=settings, progress=watch
@@ -107,6 +111,7 @@ def promote(
             report=report,
             confirmation=served.confirmation,
             seconds=watch.seconds,
+            client_changes=changes,
         )
         with watch("record") as describe:
             describe(
@@ -134,10 +139,12 @@ def plan_promotion(
         found = _resolve(servers, request, name, settings, watch)
         if found.recorded is not None:
             *parts, candidate = found.recorded
-            return plan_of_recorded(servers, candidate, *parts)
+            plan = plan_of_recorded(servers, candidate, *parts)
+            return replace(plan, client_changes=_client_changes(found.state, candidate))
         chosen = found.chosen.required()
         with prepare(servers, found.version, found.state, chosen, watch) as prepared:
-            return prepared.plan
+            changes = _client_changes(found.state, prepared.candidate)
+            return replace(prepared.plan, client_changes=changes)
 
 
 def _resolve(
@@ -173,6 +180,12 @@ def _recorded(
     parts = recorded_parts(servers, release)
     refuse_other_parts(servers, state, version, parts)
     return (*parts, Candidate(release=release, golden=golden, entry=None))
+
+
+def _client_changes(state: RepositoryState, candidate: Candidate) -> tuple[str, ...]:
+    if state.config is None:
+        return ()
+    return changes_for_clients(state.config, candidate.release.config)
 
 
 def _told_tags(chosen: Chosen) -> str:

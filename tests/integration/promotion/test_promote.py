@@ -193,6 +193,15 @@ def test_status_and_inspect_tell_wish_truth_and_origin(
     assert found["served"]
     assert [e["event"] for e in found["events"]] == ["committing", "confirmed"]
     assert found["digest"] == after["digest"]
+    assert [i["name"] for i in found["inputs"]] == ["X"]
+    assert f"/runs/{run_id}/artifacts/tritonpipe/{name}-1/report.html" in found["report"]
+    assert tritonpipe("status", name, "--check").code == 0
+    registry.set_registered_model_alias(name, "champion", str(register(name)))
+    registry.set_model_version_tag(name, "2", "tritonpipe.state", "refused")
+    registry.set_model_version_tag(name, "2", "tritonpipe.reason", "it is no good")
+    [refused] = tritonpipe("status", name, "--json").data["models"]
+    assert refused["state"] == "version 2 is wished, but was refused: it is no good"
+    assert tritonpipe("status", name, "--check").code == 12
 
 
 def test_a_dry_run_changes_nothing(
