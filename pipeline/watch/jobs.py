@@ -35,9 +35,17 @@ from pipeline.watch.memory import Origin
 from pipeline.watch.outcomes import BUG, DIED, INTERRUPTED, Outcome
 from pipeline.watch.wishes import Wish
 
-_PRELOADED: Final = ("pipeline.watch.jobs", "mlflow.tracking", "pipeline.stores.objects", "onnx")
+_PRELOADED: Final = (
+    "pipeline.watch.jobs",
+    "mlflow.tracking",
+    "mlflow.tracking.request_header.registry",
+    "pipeline.registries.mlflow",
+    "pipeline.stores.s3",
+    "onnx",
+)
 _STAGE: Final = "stage"
 _OUTCOME: Final = "outcome"
+_BEFORE_EXPORTED: Final = frozenset({"start", "resolve", "fetch", "export", "check", "configure"})
 _INTERRUPTED: Final = Outcome(kind=INTERRUPTED, message="ended because it was no longer wanted")
 
 
@@ -51,6 +59,7 @@ class Task:
         origin: On whose behalf the model was served; None for a wish.
         settings: Those that hold for this model.
         number: Names this piece of work in logs, metrics and traces.
+        needs_export: Whether no release of the version is recorded yet.
     """
 
     model: str
@@ -58,6 +67,7 @@ class Task:
     settings: Settings
     number: str
     origin: Origin | None = None
+    needs_export: bool = False
 
 
 class Job:
@@ -74,11 +84,21 @@ class Job:
         self._receiver = receiver
         self._lifeline = lifeline
         self._outcome: Outcome | None = None
+        self._is_silent = False
 
     @property
     def ready(self) -> tuple[Any, ...]:
         """What becomes readable when there is news; for :func:`multiprocessing.connection.wait`."""
-        return (self._receiver, self._process.sentinel)
+        return (
+            (self._process.sentinel,)
+            if self._is_silent
+            else (self._receiver, self._process.sentinel)
+        )
+
+    @property
+    def is_exporting(self) -> bool:
+        """Whether it may take processors of others; what comes after the export is waiting."""
+        return self.task.needs_export and self.stage in _BEFORE_EXPORTED
 
     def cancel(self) -> None:
         """End it as by Ctrl-C; it takes the time that the way back takes."""
@@ -86,8 +106,9 @@ class Job:
             self.is_cancelled = True
             self._process.terminate()
 
-    def poll(self) -> Outcome | None:
-        """Take in its news; how it ended, or None while it is at work."""
+    def take_in(self) -> bool:
+        """Take in its news; whether they change what others may do."""
+        was_exporting = self.is_exporting
         try:
             while self._receiver.poll():
                 kind, value = self._receiver.recv()
@@ -96,10 +117,13 @@ class Job:
                 else:
                     self._outcome = value
         except (EOFError, OSError):
-            pass
-        if self._process.is_alive():
-            return None
-        return self._end()
+            self._is_silent = True
+        return self.is_exporting != was_exporting or not self._process.is_alive()
+
+    def poll(self) -> Outcome | None:
+        """Take in its news; how it ended, or None while it is at work."""
+        self.take_in()
+        return None if self._process.is_alive() else self._end()
 
     def _end(self) -> Outcome:
         self._process.join()
@@ -161,8 +185,14 @@ class Workshop:
 
 
 def await_news(jobs: list[Job], wake: Connection, seconds: float | None) -> None:
-    """Return when a job has news, when woken, or after some seconds."""
-    wait_for([wake, *(each for job in jobs for each in job.ready)], timeout=seconds)
+    """Return when a job has ended or leaves room for another, when woken, or after some seconds."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        waited = [each for job in jobs for each in job.ready]
+        ready = wait_for([wake, *waited], timeout=left)
+        if not ready or wake in ready or sum(job.take_in() for job in jobs):
+            return
 
 
 def _main(

@@ -91,6 +91,7 @@ class Rounds:
         self._readiness = Readiness(servers.replicas)
         self._versions = Versions(servers.registry)
         self._recorded = Recorded(servers.registry)
+        self._unreleased: set[Wish] = set()
         self._rules: Mapping[str, Rule] = {}
         self._unwished_since: dict[str, float] = {}
         self._standings: dict[str, Standing] = {}
@@ -156,7 +157,9 @@ class Rounds:
             unserved=self._readiness.unserved(
                 {m: p.version for m, p in published.items() if p.version and p.is_proven}
             ),
-            unrecorded=self._recorded.unrecorded(fulfilled),
+            unrecorded=self._recorded.unrecorded(
+                {m: wish for m, wish in fulfilled.items() if m not in self.work.jobs}
+            ),
             unwished_since=dict(self._unwished_since),
             now=now,
         )
@@ -174,30 +177,37 @@ class Rounds:
         return fingerprint_of(wish, version, conditions_of(self._rules[wish.model].settings))
 
     def _start(self, found: Difference) -> None:
-        exports = sum(not self._is_quick(job.task.wish) for job in self.work.jobs.values())
+        exports = sum(job.is_exporting for job in self.work.jobs.values())
         quick = len(self.work.jobs) - exports
         for model, origin in found.retire.items():
             if model not in self.work.jobs and quick < _QUICK_JOBS:
                 quick += 1
                 self._begin(model, None, origin)
+        self._unreleased &= set(found.promote)
         for wish in found.promote:
             if exports >= self._plan.exports and quick >= _QUICK_JOBS:
                 return
-            if self._is_quick(wish):
-                has_room, quick = quick < _QUICK_JOBS, quick + 1
-            else:
+            needs_export = self._needs_export(wish)
+            if needs_export:
                 has_room, exports = exports < self._plan.exports, exports + 1
+            else:
+                has_room, quick = quick < _QUICK_JOBS, quick + 1
             if has_room:
-                self._begin(wish.model, wish, None)
+                self._begin(wish.model, wish, None, needs_export=needs_export)
 
-    def _is_quick(self, wish: Wish | None) -> bool:
-        """Whether it needs no export."""
-        if wish is None:
-            return True
-        key = f"{wish.model}/releases/{wish.version}/release.json"
-        return self._servers.journal.store.head(key) is not None
+    def _needs_export(self, wish: Wish) -> bool:
+        """Whether no release of the version is recorded; asked once while it waits for room."""
+        if wish not in self._unreleased:
+            key = f"{wish.model}/releases/{wish.version}/release.json"
+            if self._servers.journal.store.head(key) is not None:
+                return False
+            self._unreleased.add(wish)
+        return True
 
-    def _begin(self, model: str, wish: Wish | None, origin: Origin | None) -> None:
+    def _begin(
+        self, model: str, wish: Wish | None, origin: Origin | None, *, needs_export: bool = False
+    ) -> None:
+        self._unreleased -= {wish}
         fingerprint = ""
         if wish is not None:
             fingerprint = self._fingerprint(wish, self._versions.wished_now(wish))
@@ -207,6 +217,7 @@ class Rounds:
             origin=origin,
             settings=self._rules[model].settings if wish else self._plan.base,
             number=uuid.uuid4().hex[:12],
+            needs_export=needs_export,
         )
         self.work.begin(task, fingerprint)
 
