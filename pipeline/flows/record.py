@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from pipeline.artifacts import Confirmation, ModelVersion, PromotionRequest, Release
+from pipeline.artifacts import Confirmation, ModelVersion, Release
 from pipeline.errors import (
     ConfirmationError,
     ModelError,
     RefusedError,
-    RequestError,
     TritonpipeError,
     UnavailableError,
 )
@@ -84,7 +83,7 @@ def record_served(
     """
     name = release.manifest.model
     try:
-        tags = _tags_now(registry, version) or {}
+        tags = registry.tags_now(version) or {}
         claim = _claim(claims_of(tags).get(name), release, confirmation, alias)
         parity = tags.get(_PARITY, "") if report is None else parity_text(report, release)
         service = Service(
@@ -109,10 +108,12 @@ def record_served(
             "model_digest": model_digest(release) or None,
             "source_digest": lineage.source_digest,
         }
-        written = {TAG_PREFIX + key: value for key, value in facts.items()}
-        registry.record(version, written)
         nowhere = Standing(state=SUPERSEDED, reason="", at=claim.since)
-        _set_claim(registry, version, name, claim_text(claim), nowhere)
+        planned = {**tags, claim_tag(name): claim_text(claim)}
+        written = {TAG_PREFIX + key: value for key, value in facts.items()}
+        registry.record(version, _changes(tags, {**written, **state_tags(planned, nowhere)}))
+        registry.record(version, {claim_tag(name): claim_text(claim)})
+        _settle(registry, version, nowhere)
         reason = f"{name} serves version {version.version}"
         _withdraw_claims(registry, version.name, name, SUPERSEDED, reason, but=version.version)
     except UnavailableError as error:
@@ -206,50 +207,27 @@ def _withdraw_claims(
         if version.version != but and triton_name in claims_of(version.tags)
     ]
     for version in found:
-        _set_claim(registry, version, triton_name, None, standing)
+        key = claim_tag(triton_name)
+        planned = {k: v for k, v in version.tags.items() if k != key}
+        registry.record(version, _changes(version.tags, state_tags(planned, standing)))
+        registry.record(version, {key: None})
+        _settle(registry, version, standing)
     return found
-
-
-def _set_claim(
-    registry: Registry,
-    version: ModelVersion,
-    triton_name: str,
-    claim: str | None,
-    otherwise: Standing,
-) -> None:
-    """Make or end a claim, last of all: until then the next run finds that something is to do."""
-    tags = _tags_now(registry, version)
-    if tags is None:
-        return
-    key = claim_tag(triton_name)
-    others = {k: v for k, v in tags.items() if k != key}
-    planned = others if claim is None else {**others, key: claim}
-    registry.record(version, {**_missing(planned, otherwise), key: claim})
-    _settle(registry, version, otherwise)
 
 
 def _settle(registry: Registry, version: ModelVersion, otherwise: Standing) -> None:
     """Bring the tags of the state in line with the claims that are there by now."""
     for _look in range(_MOST_LOOKS):
-        tags = _tags_now(registry, version)
-        missing = {} if tags is None else _missing(tags, otherwise)
-        if not missing:
+        tags = registry.tags_now(version)
+        changes = {} if tags is None else _changes(tags, state_tags(tags, otherwise))
+        if not changes:
             return
-        registry.record(version, missing)
+        registry.record(version, changes)
 
 
-def _missing(tags: Mapping[str, str], otherwise: Standing) -> dict[str, str | None]:
-    """The tags of the state that are not as they have to be."""
-    wanted = state_tags(tags, otherwise)
+def _changes(tags: Mapping[str, str], wanted: Mapping[str, str | None]) -> dict[str, str | None]:
+    """What of the tags is not as it has to be."""
     return {key: value for key, value in wanted.items() if tags.get(key) != value}
-
-
-def _tags_now(registry: Registry, version: ModelVersion) -> Mapping[str, str] | None:
-    request = PromotionRequest(model=version.name, version=version.version)
-    try:
-        return registry.resolve(request).tags
-    except RequestError:  # it was deleted meanwhile
-        return None
 
 
 def _not_recorded(

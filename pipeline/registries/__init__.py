@@ -95,6 +95,9 @@ class Registry(Protocol):
             ModelError: The artifacts are missing or their ``MLmodel`` cannot be read.
         """
 
+    def tags_now(self, version: ModelVersion) -> Mapping[str, str] | None:
+        """The tags of the version at this moment; None if it was deleted."""
+
     def record(self, version: ModelVersion, tags: Mapping[str, str | None]) -> None:
         """Set tags on the version, in their order; those that are None are removed.
 

@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from pipeline.errors import ModelError, RequestError, UnavailableError
 from pipeline.manifest import digest_folder, digest_of_files
 from pipeline.registries import REPORTS, RegisteredModel, Run
 from pipeline.registries.fetched import flavors_of_fetched
+from pipeline.registries.mlflow_runs import run_of
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +94,17 @@ class MlflowRegistry:
         Path(folder, _WRITTEN_BY_DOWNLOAD).unlink(missing_ok=True)
         return _source_model(version, Path(folder))
 
+    def tags_now(self, version: ModelVersion) -> Mapping[str, str] | None:
+        """The tags of the version at this moment; see the protocol."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self.answering():
+                found = self.client.get_model_version(version.name, str(version.version))
+        except MlflowException:
+            return None
+        return dict(found.tags)
+
     def record(self, version: ModelVersion, tags: Mapping[str, str | None]) -> None:
         """Set and remove tags of the version; see the protocol."""
         from mlflow.exceptions import MlflowException
@@ -144,23 +155,7 @@ class MlflowRegistry:
                 experiment = self.client.get_experiment(found.info.experiment_id)
         except MlflowException:
             return None
-        started = datetime.fromtimestamp(found.info.start_time / 1000, UTC)
-        return Run(
-            run_id=run_id,
-            name=found.info.run_name or "",
-            experiment=experiment.name,
-            user=found.data.tags.get("mlflow.user", ""),
-            started=started.isoformat(timespec="seconds"),
-            parameters=dict(found.data.params),
-            metrics=dict(found.data.metrics),
-            datasets=_datasets(found),
-            page=self._page(found.info.experiment_id, run_id),
-        )
-
-    def _page(self, experiment_id: str, run_id: str) -> str:
-        if not self.address.startswith("http"):
-            return ""
-        return f"{self.address.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+        return run_of(found, experiment.name, self.address)
 
     def registered_model(self, name: str) -> RegisteredModel:
         """One registered model; see the protocol."""
@@ -261,15 +256,6 @@ def _registry_uri(uri: str) -> Iterator[None]:
     finally:
         # One that follows the tracking server shall go on doing so.
         mlflow.set_registry_uri("" if before == mlflow.get_tracking_uri() else before)
-
-
-def _datasets(run: Any) -> tuple[str, ...]:
-    inputs = run.inputs.dataset_inputs if run.inputs else ()
-    return tuple(
-        f"{next((t.value for t in each.tags if t.key == 'mlflow.data.context'), 'dataset')}: "
-        f"{each.dataset.name} ({each.dataset.digest})"
-        for each in inputs
-    )
 
 
 def _source_model(version: ModelVersion, folder: Path) -> SourceModel:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from pipeline.artifacts import ModelVersion, PromotionRequest
-from pipeline.errors import RequestError
+from pipeline.artifacts import ModelVersion
 from pipeline.registries import Run
 
 
@@ -36,13 +35,11 @@ class SimulatedRegistry:
         """The tags of a version; no step."""
         return dict(self.versions[name, version].tags)
 
-    def resolve(self, request: PromotionRequest) -> ModelVersion:
-        """A version that is named by its number; a step."""
+    def tags_now(self, version: ModelVersion) -> Mapping[str, str] | None:
+        """As in the protocol; a step."""
         self.step()
-        try:
-            return self.versions[request.model, request.version or 0]
-        except KeyError:
-            raise RequestError(f"there is no {request}") from None
+        found = self.versions.get((version.name, version.version))
+        return found.tags if found else None
 
     def record(self, version: ModelVersion, tags: Mapping[str, str | None]) -> None:
         """As in the protocol; a step for each tag."""

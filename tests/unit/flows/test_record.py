@@ -149,6 +149,7 @@ def after(served: Mapping[str, int], event: Event) -> dict[str, int]:
     return {**others, name: version} if kind == "serve" else others if name else dict(served)
 
 
+@settings(deadline=None)
 @given(st.lists(EVENTS, max_size=8))
 def test_whatever_happens_each_version_says_where_it_is_served(events: list[Event]) -> None:
     scene, served = Scene(), dict[str, int]()
@@ -158,7 +159,7 @@ def test_whatever_happens_each_version_says_where_it_is_served(events: list[Even
         scene.assert_true(served)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(EVENTS, max_size=4), st.data(), st.integers(0, 2**16))
 def test_also_when_something_is_done_under_several_names_at_once(
     before: list[Event], data: st.DataObject, seed: int
