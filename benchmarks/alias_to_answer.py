@@ -89,6 +89,7 @@ class Watching:
             check=True,
             capture_output=True,
         )
+        self.begun: list[float] = []
         self.stages: list[dict[str, float]] = []
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -96,6 +97,8 @@ class Watching:
         assert self.process.stdout
         for line in self.process.stdout:
             event = json.loads(line)
+            if event["kind"] == "started":
+                self.begun.append(event["at"])
             if event["kind"] == "ended":
                 self.stages.append(event.get("stages", {}))
 
@@ -117,7 +120,7 @@ def aliases(folder: Path, rounds: int, poll_seconds: int) -> None:
     def measure(kind: str, version: int, triton: TritonClient) -> None:
         time.sleep(1.0 + 0.37 * len(watching.stages) % 1.0)  # anywhere between two polls
         done = len(watching.stages)
-        started = time.perf_counter()
+        started, at = time.perf_counter(), time.time()
         client.set_registered_model_alias(NAME, "champion", version)
         while not is_right(triton, version, models[version]):
             time.sleep(0.005)
@@ -125,7 +128,9 @@ def aliases(folder: Path, rounds: int, poll_seconds: int) -> None:
         while len(watching.stages) == done:
             time.sleep(0.05)
         seconds.setdefault(kind, []).append(taken)
-        stages.setdefault(kind, []).append(watching.stages[-1])
+        told = {"wake": watching.begun[-1] - at, **watching.stages[-1]}
+        rest = taken - sum(told.values()) + told.get("record", 0.0)
+        stages.setdefault(kind, []).append({**told, "between": rest})
 
     try:
         with TritonClient(http=settings.triton_http, grpc=settings.triton_grpc) as triton:

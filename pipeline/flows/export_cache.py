@@ -21,11 +21,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.artifacts import Export, SourceModel
+from pipeline.flows.installed import installed_distributions
 from pipeline.manifest import digest_folder, digest_of_files
 from pipeline.serialization import from_json, to_json
 from pipeline.settings import Settings
@@ -217,7 +217,7 @@ def tools_fingerprint() -> str:
 
 @cache
 def _distributions() -> list[str]:
-    return sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()})
+    return installed_distributions()
 
 
 @cache

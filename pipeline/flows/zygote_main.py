@@ -28,6 +28,7 @@ from typing import Final, NoReturn
 from pipeline.flows import worker_main
 from pipeline.flows.children import GUARD_SECONDS
 from pipeline.flows.huge_pages import collapse
+from pipeline.flows.installed import installed_distributions
 from pipeline.flows.isolation import Entered, tried
 from pipeline.flows.namespaces import set_dumpable
 from pipeline.flows.zygote import GO, MOST_BYTES, READY, Request
@@ -111,10 +112,8 @@ def _import(modules: tuple[str, ...]) -> None:
 
 def _installed(code: Iterable[Path]) -> Set[str]:
     """Names the distributions that are installed, and the states of our own code."""
-    found = {f"{path} {path.stat().st_mtime_ns}" for path in code if path.exists()}
-    for place in filter(os.path.isdir, sys.path):
-        found.update(name for name in os.listdir(place) if name.endswith("-info"))  # noqa: PTH208
-    return found
+    states = {f"{path} {path.stat().st_mtime_ns}" for path in code if path.exists()}
+    return states.union(installed_distributions())
 
 
 def _next_exporter(zygote: _Zygote) -> str | None:
