@@ -23,7 +23,7 @@ from pipeline.reports import Report
 from pipeline.serialization import to_json
 from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 
-_LATER: Final = "what became of it since, the tag tritonpipe.state of the version says"
+_LATER: Final = "what became of it since: see the tag tritonpipe.state of the version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Service:
     def title(self) -> str:
         """What was confirmed when."""
         name = self.release.manifest.model
-        return f"{self.version} is served by Triton as {name} (at {self.claim.confirmed_at})"
+        return f"{self.version}, served by Triton as {name} at {self.claim.confirmed_at}"
 
     @property
     def pages(self) -> dict[str, str]:
@@ -103,7 +103,7 @@ def _rows(service: Service) -> Iterator[tuple[str, str]]:
     release, claim = service.release, service.claim
     manifest, found = release.manifest, service.confirmation
     alias = f", for the alias {claim.alias}" if claim.alias else ""
-    yield "state", f"served at {claim.confirmed_at}; {_LATER}"
+    yield "state", f"serving at {claim.confirmed_at}; {_LATER}"
     yield "in Triton", f"{manifest.model}, version {manifest.version}{alias}"
     yield "since", claim.since
     agreeing = f"{len(found.comparisons)} comparisons with the model's own predictions agree"
@@ -112,7 +112,7 @@ def _rows(service: Service) -> Iterator[tuple[str, str]]:
     yield (
         "latency",
         ", ".join(f"{ms:.1f} ms over {how}" for how, ms in claim.latency_milliseconds.items())
-        + " (median of the confirming requests)",
+        + f", median of the confirming requests with {found.comparisons[0].rows} rows each",
     )
     yield "configuration", configuration_text(release.config)
     yield "release", manifest.digest

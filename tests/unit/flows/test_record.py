@@ -315,7 +315,7 @@ def test_the_report_is_one_screen_and_says_of_when_it_is() -> None:
     tags = scene.tags(2)
     for text in (files["report.html"], files["report.md"]):
         assert f"at {tags['confirmed_at']}" in text
-        assert "the tag tritonpipe.state" in text
+        assert "see the tag tritonpipe.state" in text
         for fact in (
             "fraud, version 2, for the alias champion", "1 comparisons", "1.5 ms over grpc",
             "batches of up to 64", "100 µs", "2 on CPU", tags["release_digest"],
