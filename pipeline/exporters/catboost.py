@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.artifacts import SourceModel
 from pipeline.exporters import Exported
 from pipeline.exporters.boosters import Booster, export_booster, needed, unsupported
-from pipeline.exporters.logged import loaded
+from pipeline.exporters.logged import expect_inputs_logged, loaded
 from pipeline.exporters.tree_graphs import CategorySplit, Ensemble, Leaf, Split, Tree
 
 _CLASSIFIER_LINKS: Final = {
@@ -40,6 +40,7 @@ class CatboostExporter:
 
     def export(self, source: SourceModel, destination: Path) -> Exported:
         """Write ``onnx/model.onnx``; see the protocol."""
+        expect_inputs_logged(source)
         try:
             import catboost  # noqa: F401  asked for here, so that its absence has a name
             import mlflow.catboost

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
+import yaml
 
 from pipeline.artifacts import SourceModel
 from pipeline.errors import ModelError
@@ -70,12 +71,28 @@ def example_or_generated(source: SourceModel) -> tuple[Any, str]:
         return example, LOGGED_ORIGIN
     schema = input_schema(source)
     if schema is None:
-        raise ModelError(
-            f"{source.version} was logged without signature and input example: nothing says what "
-            "its inputs are",
-            hint=HOW_TO_LOG,
-        )
+        raise _nothing_logged(source)
     return _generated(source, schema), GENERATED_ORIGIN
+
+
+def expect_inputs_logged(source: SourceModel) -> None:
+    """Return if :func:`example_or_generated` will find something.
+
+    Exporters ask this first: it needs nothing but ``MLmodel``, while to import the libraries that
+    load a model takes seconds.
+
+    Raises:
+        ModelError: The model was logged with neither signature nor input example.
+    """
+    if not has_inputs_logged(source):
+        raise _nothing_logged(source)
+
+
+def has_inputs_logged(source: SourceModel) -> bool:
+    """Whether the model was logged with a signature or an input example."""
+    document = yaml.safe_load((source.path / "MLmodel").read_text(encoding="utf-8"))
+    signature = document.get("signature") or {}
+    return bool(signature.get("inputs") or document.get("saved_input_example_info"))
 
 
 def generated_array(dtype: np.dtype[Any], shape: tuple[int, ...], *, salt: str = "") -> Array:
@@ -133,6 +150,14 @@ def loaded(source: SourceModel, load: Callable[[], Any]) -> Any:
         ) from error
     finally:
         sys.dont_write_bytecode = before
+
+
+def _nothing_logged(source: SourceModel) -> ModelError:
+    return ModelError(
+        f"{source.version} was logged without signature and input example: nothing says what its "
+        "inputs are",
+        hint=HOW_TO_LOG,
+    )
 
 
 def _logged_model(source: SourceModel) -> Any:

@@ -18,9 +18,15 @@ import numpy as np
 from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
-from pipeline.exporters.logged import HOW_TO_LOG, described
+from pipeline.exporters.logged import HOW_TO_LOG, described, expect_inputs_logged
 from pipeline.exporters.torch_dimensions import expect_free_dimensions
-from pipeline.exporters.torch_models import Call, TorchModel, load_torch_model, sample_call
+from pipeline.exporters.torch_models import (
+    Call,
+    TorchModel,
+    is_program,
+    load_torch_model,
+    sample_call,
+)
 from pipeline.exporters.torch_programs import quiet, save_program
 from pipeline.onnx_graph import load_graph, onnx_model, rename_tensors, strip_notes
 from pipeline.samples import Array, Samples
@@ -35,6 +41,8 @@ class PytorchExporter:
 
     def export(self, source: SourceModel, destination: Path) -> Exported:
         """Write ``onnx/model.onnx``; see the protocol."""
+        if not is_program(source):  # which may carry inputs of its own
+            expect_inputs_logged(source)
         try:
             import onnxscript  # noqa: F401  asked for here, so that its absence has a name
             import torch

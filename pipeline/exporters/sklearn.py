@@ -18,7 +18,7 @@ from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
 from pipeline.exporters.boosters import installed_packages
 from pipeline.exporters.columns import Features, features
-from pipeline.exporters.logged import example_or_generated, loaded
+from pipeline.exporters.logged import example_or_generated, expect_inputs_logged, loaded
 from pipeline.exporters.precision import needs_fp64
 from pipeline.exporters.predictions import (
     LABEL,
@@ -47,6 +47,7 @@ class SklearnExporter:
 
     def export(self, source: SourceModel, destination: Path) -> Exported:
         """Write ``onnx/model.onnx``; see the protocol."""
+        expect_inputs_logged(source)
         try:
             import mlflow.sklearn
             import skl2onnx  # noqa: F401  asked for here, so that its absence has a name

@@ -27,6 +27,7 @@ from pipeline.exporters.logged import (
 from pipeline.samples import Array
 from pipeline.tensors import DYNAMIC
 
+_PROGRAM: Final = "model.pt2"
 _PROGRAM_ORIGIN: Final = "example inputs kept in the exported program"
 
 
@@ -74,6 +75,11 @@ def load_torch_model(source: SourceModel) -> TorchModel:
     return loaded(source, lambda: _load(source))  # type: ignore[no-any-return]
 
 
+def is_program(source: SourceModel) -> bool:
+    """Whether the model is an exported program, and not a pickled module."""
+    return any(source.path.rglob(_PROGRAM))
+
+
 def sample_call(model: TorchModel, source: SourceModel) -> Call:
     """The logged inputs, or others of which the origin says that they are not logged ones.
 
@@ -117,7 +123,7 @@ def _load(source: SourceModel) -> TorchModel:
     from mlflow.models import Model
 
     data = Model.load(str(source.path)).flavors["pytorch"]["model_data"]
-    exported = source.path / data / "model.pt2"
+    exported = source.path / data / _PROGRAM
     if exported.exists():
         program = torch.export.load(exported)
         names = tuple(program.graph_signature.user_inputs)

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.artifacts import ONNX_FILE, SourceModel
 from pipeline.errors import DependencyError, ModelError
 from pipeline.exporters import Exported
-from pipeline.exporters.logged import described, example_or_generated
+from pipeline.exporters.logged import described, example_or_generated, expect_inputs_logged
 from pipeline.exporters.transformers_network import save_network
 from pipeline.exporters.transformers_pipelines import load_pipeline, quiet
 from pipeline.exporters.transformers_steps import write_step
@@ -46,6 +46,7 @@ class TransformersExporter:
 
     def export(self, source: SourceModel, destination: Path) -> Exported:
         """Write ``onnx/model.onnx`` and ``step/``; see the protocol."""
+        expect_inputs_logged(source)
         try:
             import onnxscript  # noqa: F401  asked for here, so that its absence has a name
             import tokenizers  # noqa: F401

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.artifacts import SourceModel
 from pipeline.exporters import Exported
 from pipeline.exporters.boosters import Booster, export_booster, needed, unsupported
-from pipeline.exporters.logged import loaded
+from pipeline.exporters.logged import expect_inputs_logged, loaded
 from pipeline.exporters.tree_graphs import CategorySplit, Ensemble, Leaf, Split, Tree
 from pipeline.samples import Array
 
@@ -59,6 +59,7 @@ class XgboostExporter:
 
     def export(self, source: SourceModel, destination: Path) -> Exported:
         """Write ``onnx/model.onnx``; see the protocol."""
+        expect_inputs_logged(source)
         try:
             import mlflow.xgboost
             import xgboost

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.artifacts import Export, ModelVersion, Report, SourceModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import ModelError
+from pipeline.exporters.logged import expect_inputs_logged
 from pipeline.flows.export_cache import open_cache
 from pipeline.flows.inner_process import ModelPackages
 from pipeline.flows.model_packages import OURS, model_packages
@@ -49,6 +50,7 @@ def made_export(
         except ModelError as error:
             if not may_be_packed(source, settings):
                 raise with_how_to_allow(error, source) from error
+            expect_inputs_logged(source)
             describe(f"none, so its own Python code is served: {error.message}")
         else:
             told = f"opset {export.onnx.opset}, {_described(export.onnx)}"

@@ -18,6 +18,7 @@ from typing import Final
 from pipeline.artifacts import Report, SourceModel
 from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import ModelError
+from pipeline.exporters.logged import has_inputs_logged
 from pipeline.flows.claims import TAG_PREFIX
 from pipeline.flows.environments import Environment, build_environment, packed_packages
 from pipeline.flows.progress import Progress
@@ -65,7 +66,7 @@ def may_be_packed(source: SourceModel, settings: Settings) -> bool:
 
 def with_how_to_allow(error: ModelError, source: SourceModel) -> ModelError:
     """The same error; its hint names the other way where there is one."""
-    if FLAVOR not in source.flavors:
+    if FLAVOR not in source.flavors or not has_inputs_logged(source):
         return error
     hint = f"{error.hint}; {HOW_TO_ALLOW}" if error.hint else HOW_TO_ALLOW.removeprefix("or ")
     return ModelError(error.message, hint=hint)

@@ -18,6 +18,7 @@ from pipeline.settings import Settings
 
 def source(folder: Path, *flavors: str, **tags: str) -> SourceModel:
     version = ModelVersion(name="m", version=1, run_id=None, source="", tags=tags)
+    (folder / "MLmodel").write_text("signature: { inputs: '[]' }", encoding="utf-8")
     return SourceModel(version=version, path=folder, flavors=flavors, digest="")
 
 
@@ -56,6 +57,21 @@ def test_a_model_whose_exporter_refuses_is_packed_if_that_is_allowed(
 ) -> None:
     refuse(monkeypatch, ModelError("an operator is missing"))
     assert made(source(tmp_path, "sklearn", "python_function"), tmp_path, "on") is packed
+
+
+@pytest.mark.parametrize("setting", ["off", "on"])
+def test_without_inputs_its_own_code_is_no_way_out(
+    tmp_path: Path, packed: Any, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for flavors in (("python_function",), ("sklearn", "python_function")):
+        folder = tmp_path / str(len(flavors))
+        folder.mkdir()
+        model = source(folder, *flavors)
+        (folder / "MLmodel").write_text("flavors: {}", encoding="utf-8")
+        refuse(monkeypatch, ModelError("nothing says what its inputs are"))
+        with pytest.raises(ModelError) as raised:
+            made(model, folder, setting)
+        assert "TRITONPIPE_PYFUNC" not in raised.value.hint
 
 
 @pytest.mark.parametrize("setting", ["off", "tagged"])

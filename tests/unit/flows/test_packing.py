@@ -54,7 +54,11 @@ def test_only_a_model_with_python_code_can_be_packed() -> None:
     assert not may_be_packed(source("onnx"), settings)
 
 
-def test_the_error_of_a_model_without_exporter_says_how_to_allow_it() -> None:
+def test_the_error_of_a_model_without_exporter_says_how_to_allow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("MLmodel").write_text("signature: { inputs: '[]' }", encoding="utf-8")
     error = ModelError("there are no exporters for it", hint="log it with another flavor")
     told = with_how_to_allow(error, source("python_function"))
     assert told.message == error.message
