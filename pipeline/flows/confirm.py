@@ -75,7 +75,9 @@ def _await_ready(
     while True:
         is_ready = client.is_ready(model, version)
         now = time.monotonic()
-        if now >= next_index or (is_ready and not was_ready):
+        is_late = now - started > seconds
+        # A server that hangs takes its time for every question, and is asked no more than needed.
+        if (now >= next_index and not is_late) or (is_ready and not was_ready):
             next_index = now + _INDEX_SECONDS
             versions = _versions(client, model)
             if is_ready and not _is_loading(versions, but=version):
@@ -90,7 +92,7 @@ def _await_ready(
             if now >= next_commit and (state is None or state.state in {"", "UNAVAILABLE"}):
                 next_commit = now + _UNSEEN_SECONDS
                 commit_again()
-        if now - started > seconds:
+        if is_late:
             raise _not_in_time(client, model, version, seconds, known_reason)
         was_ready = is_ready
         time.sleep(_POLL_SECONDS)

@@ -50,7 +50,7 @@ def refused(
     Raises:
         SettingsError: The folder cannot be written, or is somebody else's.
     """
-    lines = [f"the export of {version} does not agree with the model's own predictions"]
+    lines = [f"the export of {version} does not agree with the model's own predictions:"]
     shown = _most_telling(report)[:_SHOWN]
     for finding in shown:
         lines += [finding.problem, f"  in {finding.where}"]

@@ -77,6 +77,33 @@ def test_a_server_that_is_gone_is_not_blamed_on_the_version(
     assert "start it" in caught.value.hint
 
 
+class HungTriton(BusyTriton):
+    """Takes connections and answers nothing: each question is given up after a while."""
+
+    def require_live(self) -> None:
+        self.world.now += 10.0
+        raise UnavailableError("Triton at simulated did not answer within 10 s")
+
+    def is_ready(self, _model: str, _version: int) -> bool:
+        self.world.now += 10.0
+        return False
+
+    def versions(self, _model: str) -> dict[int, VersionState]:
+        self.world.now += 30.0
+        raise UnavailableError("it did not answer")
+
+
+@pytest.mark.parametrize("seconds", [5.0, 15.0, 90.0])
+def test_a_server_that_hangs_is_asked_no_more_when_the_time_is_over(
+    world: World, store: SimulatedStore, seconds: float
+) -> None:
+    triton = HungTriton(world, ready=0.0, settled=0.0)
+    started = world.now
+    with pytest.raises(ConfirmationError, match="did not answer within 10 s"):
+        wait_for(triton, store, seconds=seconds)
+    assert world.now - started <= seconds + 10 + 30 + 10 + 1
+
+
 def test_it_is_said_which_loads_hold_up_the_server(world: World, store: SimulatedStore) -> None:
     triton = BusyTriton(world, ready=1000.0, settled=0.0)
     triton.others = {"m": LOADING, "large": LOADING, "huge": LOADING, "small": READY}
