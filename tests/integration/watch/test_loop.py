@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 pytestmark = pytest.mark.integration
 
@@ -142,18 +142,18 @@ def test_a_model_that_is_deleted_under_way_ends_its_work(watching: Start, scene:
     assert watcher.end() == 0
 
 
-def test_mlflow_may_go_away_for_a_while(watching: Start, scene: Any, forwarded: Command) -> None:
-    with forwarded(os.environ["MLFLOW_TRACKING_URI"]) as (address, is_open):
-        watcher = watching("--model", scene.name, MLFLOW_TRACKING_URI=address)
-        scene.wish(1)
-        watcher.wait_for(kind="ended", outcome="promoted")
-        is_open.clear()
-        watcher.wait_for(kind="round failed")
-        scene.wish(2)
-        scene.assert_served(1)
-        is_open.set()
-        watcher.wait_for(2, kind="ended", outcome="promoted")
-        scene.assert_served(2)
+def test_no_alias_can_name_a_missing_version_and_one_that_is_deleted_is_served_on(
+    watching: Start, scene: Any
+) -> None:
+    watcher = watching("--model", scene.name)
+    scene.wish(1)
+    watcher.wait_for(kind="ended", outcome="promoted")
+    with pytest.raises(MlflowException, match="not found"):
+        scene.wish(99)
+    scene.registry.delete_model_version(scene.name, "1")  # and its alias with it
+    time.sleep(2.0)  # several rounds
+    scene.assert_served(1)
+    assert len(watcher.told(kind="started")) == 1
 
 
 def test_once_does_what_can_be_done_and_tells_how_things_stand(
