@@ -7,6 +7,7 @@ An attempt is one commit with its outcome; a run that was killed left none.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -29,6 +30,9 @@ from pipeline.stores import Store
 
 KILLED: Final = "killed"
 OPEN: Final = "open"
+
+_READERS: Final = 16
+"""Releases that are read at once."""
 
 _OPEN_REASON: Final = "no outcome was written: killed, or still running"
 _KILLED_REASON: Final = "no outcome was written; the next run found it so"
@@ -140,11 +144,11 @@ def read_history(
     rows = _with_service(attempts_of(entries), committed, datetime.now(UTC))
     newest = choose(list(reversed(rows)))
     shown = newest if limit is None else newest[:limit]
-    releases = _Releases(journal, model, problems)
+    releases = _releases(journal, model, {row.version for row in shown}, problems)
     return History(
         model=model,
         committed=committed,
-        attempts=tuple(_with_lineage(row, releases(row.version)) for row in shown),
+        attempts=tuple(_with_lineage(row, releases[row.version]) for row in shown),
         omitted=len(newest) - len(shown),
         problems=tuple(problems),
     )
@@ -228,23 +232,21 @@ def _seconds(start: str, end: str | None) -> float | None:
     return max(0.0, seconds)  # clocks of two machines differ
 
 
-class _Releases:
-    """Recorded releases, each read once; one that cannot be read is a problem, not an error."""
+def _releases(
+    journal: Journal, model: str, versions: set[int], problems: list[str]
+) -> dict[int, Release | None]:
+    """Recorded releases; one that cannot be read is a problem, not an error."""
 
-    def __init__(self, journal: Journal, model: str, problems: list[str]) -> None:
-        self._journal = journal
-        self._model = model
-        self._problems = problems
-        self._found: dict[int, Release | None] = {}
+    def read(version: int) -> Release | ConflictError | None:
+        try:
+            return journal.release(model, version)
+        except ConflictError as error:
+            return error
 
-    def __call__(self, version: int) -> Release | None:
-        if version not in self._found:
-            self._found[version] = None
-            try:
-                self._found[version] = self._journal.release(self._model, version)
-            except ConflictError as error:
-                self._problems.append(error.message)
-        return self._found[version]
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = dict(zip(sorted(versions), readers.map(read, sorted(versions)), strict=True))
+    problems += [each.message for each in found.values() if isinstance(each, ConflictError)]
+    return {v: None if isinstance(each, ConflictError) else each for v, each in found.items()}
 
 
 def _with_lineage(row: Attempt, release: Release | None) -> Attempt:
