@@ -87,6 +87,11 @@ class Zygote:
             )
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def is_alive(self) -> bool:
         """Whether it runs; one that has ended is reaped."""
         return self._process.poll() is None

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from pipeline.checks.tolerances import Tolerances
 from pipeline.errors import DependencyError, ModelError, SettingsError
 from pipeline.flows import children, formats, worker
 from pipeline.flows.children import FreshChild
-from pipeline.flows.isolation import Mode
+from pipeline.flows.isolation import NOT_AS_TRIED, Mode
 from pipeline.flows.worker import Limits, check_in_child, choose_exporter, export_in_child
 from pipeline.flows.zygote import ForkedChild, Zygote
 from pipeline.samples import Samples
@@ -64,15 +65,14 @@ def _third_party_exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)
-        patch.setenv("PYTHONPATH", str(site))
+        patch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
         yield
 
 
 @pytest.fixture(scope="module")
 def zygote(_third_party_exporter: None) -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
+    with closing(Zygote()) as zygote:
+        yield zygote
 
 
 @pytest.fixture(autouse=True, params=["fresh", "forked"])
@@ -298,6 +298,53 @@ def test_the_child_sees_no_secrets_and_no_servers(
     assert "ours.example" not in str(seen)
     assert seen["HOME"] != os.environ["HOME"]
     assert not Path(seen["TMPDIR"]).exists()
+
+
+def test_a_child_begins_with_nothing_of_others(
+    export: Callable[..., Export], tmp_path: Path
+) -> None:
+    export(
+        """
+        import faulthandler, json, os, random, signal, sys, tempfile
+        import numpy
+        (destination / "seen").write_text(json.dumps({
+            "descriptors": [d for d in os.listdir("/proc/self/fd") if os.path.exists(
+                "/proc/self/fd/" + d)],
+            "input": os.readlink("/proc/self/fd/0"),
+            "output": os.path.basename(os.readlink("/proc/self/fd/1")),
+            "errors": os.path.basename(os.readlink("/proc/self/fd/2")),
+            "handlers": [n.name for n in signal.valid_signals()
+                         if signal.getsignal(n) not in (signal.SIG_DFL, None)
+                         and isinstance(n, signal.Signals)],
+            "blocked": len(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+            "home": [os.environ["HOME"], os.getcwd(), tempfile.gettempdir()],
+            "hash": hash("a"), "faulthandler": faulthandler.is_enabled(),
+            "random": [random.random(), float(numpy.random.rand())],
+        }))
+        """
+    )
+    seen = json.loads((tmp_path / "out" / "seen").read_text())
+    assert seen["descriptors"] == ["0", "1", "2"]
+    assert (seen["input"], seen["output"], seen["errors"]) == ("/dev/null", *["output.log"] * 2)
+    assert seen["handlers"] == ["SIGINT", "SIGPIPE", "SIGXFSZ"], "those of any Python"
+    assert (seen["blocked"], seen["faulthandler"]) == (0, True)
+    assert len(set(seen["home"])) == 1
+    assert tuple(seen["random"]) not in _drawn
+    _drawn.add(tuple(seen["random"]))
+
+
+_drawn: set[tuple[float, ...]] = set()
+
+
+def test_a_place_that_cannot_be_left_as_was_tried_is_left_by_a_fresh_interpreter(
+    export: Callable[..., Export], way: str
+) -> None:
+    behaviour = f"""
+    import os, sys
+    if "pipeline.flows.zygote_main" in sys.orig_argv:
+        os._exit({NOT_AS_TRIED})
+    """
+    assert export(behaviour).samples_origin == "nowhere"
 
 
 def test_ctrl_c_ends_the_child(

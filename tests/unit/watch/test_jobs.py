@@ -1,84 +1,46 @@
-"""What of a process at work wakes the watcher."""
+"""What a watcher keeps ready for its jobs."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import closing
 
+import psutil
 import pytest
 
-from pipeline.settings import Settings
-from pipeline.watch.jobs import Job, Task, await_news
-
-FORKS = multiprocessing.get_context("fork")
-A_WHILE = 0.3
+from pipeline.watch import jobs
+from pipeline.watch.jobs import Workshop
 
 
-@pytest.fixture
-def wake() -> Iterator[Any]:
-    reader, writer = FORKS.Pipe(duplex=False)
-    with reader, writer:
-        yield reader
+def zygotes() -> list[int]:
+    return [
+        child.pid
+        for child in psutil.Process().children()
+        if "pipeline.flows.zygote_main" in child.cmdline()
+    ]
 
 
-@pytest.fixture
-def started() -> Iterator[Callable[[bool], tuple[Job, Any, Any]]]:
-    """A process that does nothing, and the end at which it would tell its stages."""
-    processes = []
-
-    def start(needs_export: bool) -> tuple[Job, Any, Any]:
-        receiver, sender = FORKS.Pipe(duplex=False)
-        listened, lifeline = FORKS.Pipe(duplex=False)
-        process = FORKS.Process(target=signal.pause)
-        process.start()
-        processes.append((process, sender, listened))
-        task = Task(
-            model="m", wish=None, settings=Settings(), number="1", needs_export=needs_export
-        )
-        return Job(task, process, receiver, lifeline), sender, process
-
-    yield start
-    for process, *ends in processes:
-        process.kill()
-        process.join()
-        for end in ends:
-            end.close()
-
-
-def waited(job: Job, wake: Any) -> bool:
-    """Whether nothing woke it."""
-    begun = time.monotonic()
-    await_news([job], wake, A_WHILE)
-    return time.monotonic() - begun >= A_WHILE
-
-
-def test_a_stage_alone_wakes_nobody(started: Callable[..., Any], wake: Any) -> None:
-    job, sender, _process = started(needs_export=False)
-    sender.send(("stage", "export"))
-    sender.send(("stage", "load"))
-    assert waited(job, wake)
-    assert job.stage == "load"
-
-
-def test_the_end_of_an_export_does(started: Callable[..., Any], wake: Any) -> None:
-    job, sender, _process = started(needs_export=True)
-    sender.send(("stage", "check"))
-    assert waited(job, wake)
-    sender.send(("stage", "lock"))
-    assert not waited(job, wake)
-
-
-def test_and_so_does_the_end_of_the_process_even_if_it_was_silent_before(
-    started: Callable[..., Any], wake: Any
+def test_one_zygote_is_kept_ready_and_another_one_when_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    job, sender, process = started(needs_export=True)
-    sender.close()
-    assert job.poll() is None
-    process.kill()
-    assert not waited(job, wake)
-    outcome = job.poll()
-    assert outcome is not None
-    assert "SIGKILL" in outcome.message or "Killed" in outcome.message
+    monkeypatch.setattr(jobs, "ensure_running", lambda: None)  # it would outlive the test
+    with closing(Workshop()) as workshop:
+        assert not zygotes()
+        workshop.warm_up()
+        workshop.warm_up()
+        (first,) = zygotes()
+        psutil.Process(first).kill()
+        psutil.wait_procs([psutil.Process(first)], timeout=10)
+        workshop.warm_up()
+        (second,) = zygotes()
+        assert second != first
+    assert not zygotes()
+
+
+def test_a_watcher_without_a_zygote_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("no memory for another process")
+
+    monkeypatch.setattr(jobs, "ensure_running", lambda: None)
+    monkeypatch.setattr(jobs, "Zygote", fail)
+    with closing(Workshop()) as workshop:
+        workshop.warm_up()

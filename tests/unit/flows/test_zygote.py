@@ -1,0 +1,226 @@
+"""The process that children are forked from; what holds of any child is in ``test_worker.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen, run
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline.artifacts import Export, ModelVersion, SourceModel
+from pipeline.flows import children
+from pipeline.flows.child_environment import common_environment
+from pipeline.flows.worker import export_in_child
+from pipeline.flows.zygote import Request, Zygote, forked
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    with closing(Zygote()) as zygote:
+        yield zygote
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> SourceModel:
+    from sklearn.linear_model import LogisticRegression
+
+    folder = tmp_path_factory.mktemp("logged") / "model"
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    model = LogisticRegression().fit(x, (x[:, 0] > 0).astype(np.int64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own
+        import mlflow.sklearn
+
+        mlflow.sklearn.save_model(
+            model, str(folder), input_example=x[:2], pip_requirements=["scikit-learn"]
+        )
+    return SourceModel(
+        version=ModelVersion(name="iris", version=3, run_id=None, source="", tags={}),
+        path=folder,
+        flavors=("python_function", "sklearn"),
+        digest="sha256:0",
+    )
+
+
+@pytest.fixture
+def export(
+    tmp_path: Path, logged: SourceModel, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Export]:
+    """Export with, or without a zygote."""
+
+    def exported(name: str, *zygotes: socket.socket) -> Export:
+        monkeypatch.setattr(children, "_zygotes", list(zygotes))
+        (tmp_path / name).mkdir()
+        return export_in_child(logged, tmp_path / name)
+
+    return exported
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The zygote, and the two processes that wait for the next request."""
+    zygote = psutil.Process(pid)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for spare in zygote.children():
+            with suppress(psutil.NoSuchProcess):
+                if spare.children():
+                    return [zygote, spare, *spare.children()]
+        time.sleep(0.02)
+    raise AssertionError("nothing waits for a request")
+
+
+def assert_all_end(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive
+
+
+def test_a_fork_makes_the_same_bytes_as_a_fresh_interpreter(
+    export: Callable[..., Export], zygote: Zygote
+) -> None:
+    fresh, fork, again = export("a"), export("b", zygote.requests), export("c", zygote.requests)
+    assert children._zygotes, "the zygote did not answer"
+    assert fresh.onnx.digest == fork.onnx.digest == again.onnx.digest
+    assert fresh.samples.read_bytes() == fork.samples.read_bytes() == again.samples.read_bytes()
+
+
+def test_all_libraries_leave_a_process_that_can_be_forked(tmp_path: Path) -> None:
+    """One thread: in a fork no other lives on. No descriptor that two children would share."""
+    script = """
+import json, os
+from pipeline.flows import zygote_main
+for modules in (zygote_main.AT_START, *zygote_main.AFTER_USE.values()):
+    zygote_main._import(modules)
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+opened = {int(name) for name in os.listdir("/proc/self/fd")} - {int(os.environ["LISTING"])}
+print(json.dumps([len(os.listdir("/proc/self/task")), max(opened)]))
+"""
+    home = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "LISTING": "3"}
+    done = run(
+        [sys.executable, "-P", "-c", script],
+        env=common_environment(os.environ) | home,
+        stdin=DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [1, 2]
+
+
+def test_it_knows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with closing(Zygote()) as another:
+        seen = [Path(f"/proc/{p.pid}/environ").read_bytes() for p in family(another.pid)]
+    assert b"MLFLOW_DISABLE_TELEMETRY=" in seen[0]
+    assert b"secret" not in b"".join(seen)
+
+
+def test_it_ends_with_everybody_who_could_ask_it(tmp_path: Path) -> None:
+    script = """
+import time
+from pipeline.flows.zygote import Zygote
+zygote = Zygote()
+print(zygote.pid, flush=True)
+time.sleep(300)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with Popen([sys.executable, "-P", "-c", script], env=environment, stdout=PIPE) as watcher:
+        assert watcher.stdout
+        processes = family(int(watcher.stdout.readline()))
+        watcher.kill()
+    assert_all_end(processes)
+
+
+def test_closing_it_ends_it_while_it_still_imports() -> None:
+    zygote = Zygote()
+    process = psutil.Process(zygote.pid)
+    zygote.close()
+    assert not process.is_running()
+
+
+def test_one_that_was_killed_costs_time_only(
+    export: Callable[..., Export], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with closing(Zygote()) as zygote:
+        processes = family(zygote.pid)
+        for process in processes:
+            process.kill()
+        assert_all_end(processes)
+        assert not zygote.is_alive
+        export("a", zygote.requests)
+        export("b", *children._zygotes)
+    (told,) = [r.message for r in caplog.records if "zygote" in r.message]
+    assert told == "the zygote does not answer: children are started as fresh interpreters"
+
+
+def test_one_that_hangs_is_not_waited_for_and_never_begins_later(
+    zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.flows.zygote._PATIENCE_SECONDS", 0.2)
+    processes = family(zygote.pid)
+    request = Request(job_file=str(tmp_path / "job"), home=str(tmp_path), environment={})
+    with (tmp_path / "log").open("wb") as log:
+        for process in processes:
+            process.suspend()
+        assert forked(zygote.requests, request, log.fileno()) is None
+        for process in processes:
+            process.resume()
+        assert_all_end(processes[1:])
+    assert (tmp_path / "log").read_bytes() == b"", "it looked for the job"
+    assert zygote.is_alive
+
+
+def test_one_that_is_older_than_what_is_installed_ends(
+    export: Callable[..., Export], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it holds in memory and what the key of the export cache says would differ."""
+    (tmp_path / "site").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
+    with closing(Zygote()) as zygote:
+        processes = family(zygote.pid)
+        installed = tmp_path / "site" / "another-1.0.dist-info"
+        installed.mkdir()
+        (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: another\nVersion: 1.0\n")
+        export("a", zygote.requests)
+        assert not children._zygotes
+        assert_all_end(processes)
+
+
+def test_what_was_used_once_is_kept(zygote: Zygote, tmp_path: Path) -> None:
+    """The libraries alone: they are imported by their names, which the model does not choose."""
+    family(zygote.pid)
+    request = Request(
+        job_file=str(tmp_path / "none"), home=str(tmp_path), environment={}, exporter="xgboost"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        child = forked(zygote.requests, request, log.fileno())
+        assert child is not None
+        assert child.end() != 0
+    family(zygote.pid)
+    assert "xgboost" in Path(f"/proc/{zygote.pid}/maps").read_text()
+
+
+def test_a_child_whose_guardian_is_killed_is_gone(zygote: Zygote, tmp_path: Path) -> None:
+    guardian = family(zygote.pid)[1]
+    os.mkfifo(tmp_path / "job")  # reading it never ends
+    request = Request(job_file=str(tmp_path / "job"), home=str(tmp_path), environment={})
+    with (tmp_path / "log").open("wb") as log:
+        child = forked(zygote.requests, request, log.fileno())
+    assert child is not None
+    assert not child.await_end(0.5)
+    guardian.kill()
+    assert child.await_end(10)
+    assert child.end() == -signal.SIGKILL
