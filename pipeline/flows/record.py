@@ -157,10 +157,25 @@ def record_failure(registry: Registry, version: ModelVersion, error: TritonpipeE
         }
         is_kept = registry.keep_report(version, folder, pages)
     state = REFUSED if isinstance(error, RefusedError | ModelError) else FAILED
-    _settle(registry, version, Standing(state=state, reason=error.message[:_REASON_LENGTH], at=at))
+    record_reason(registry, version, state, error.message)
     run = registry.run(version.run_id) if is_kept and version.run_id else None
     if run is not None and run.page:
         error.add_line(f"report: {run.report_page(folder, 'refused.html')}")
+
+
+def record_reason(registry: Registry, version: ModelVersion, state: str, reason: str) -> None:
+    """Say why a version is not served, unless it is under some name.
+
+    Args:
+        registry: Where to.
+        version: The version.
+        state: :data:`pipeline.flows.claims.REFUSED` or :data:`pipeline.flows.claims.FAILED`.
+        reason: In words; only the beginning of a long one is kept.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    _settle(registry, version, Standing(state=state, reason=reason[:_REASON_LENGTH], at=_now()))
 
 
 def record_retirement(

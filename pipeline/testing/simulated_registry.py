@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from pipeline.artifacts import ModelVersion
+from pipeline.artifacts import ModelVersion, PromotionRequest
+from pipeline.errors import RequestError
 from pipeline.registries import Run
 
 
@@ -34,6 +35,14 @@ class SimulatedRegistry:
     def tags(self, name: str, version: int) -> dict[str, str]:
         """The tags of a version; no step."""
         return dict(self.versions[name, version].tags)
+
+    def resolve(self, request: PromotionRequest) -> ModelVersion:
+        """A version that is named by its number; a step."""
+        self.step()
+        try:
+            return self.versions[request.model, request.version or 0]
+        except KeyError:
+            raise RequestError(f"there is no {request}") from None
 
     def tags_now(self, version: ModelVersion) -> Mapping[str, str] | None:
         """As in the protocol; a step."""

@@ -1,21 +1,29 @@
-"""Whether the registry says of what is served that it is; asked only when something has changed."""
+"""Whether the registry says what is served, and why something is not; asked as rarely as possible.
+
+Who serves something, or fails to, tells the registry. One that is killed, or does not reach it
+then, cannot; only the tags of the version show that.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Final
 
-from pipeline.flows.claims import SERVING, TAG_PREFIX, claims_of
+from pipeline.artifacts import ModelVersion
+from pipeline.errors import ModelError, RefusedError
+from pipeline.flows.claims import FAILED, REFUSED, SERVING, TAG_PREFIX, claims_of
+from pipeline.flows.record import record_reason
 from pipeline.registries import Registry
+from pipeline.watch.memory import Failure
+from pipeline.watch.versions import Versions
 from pipeline.watch.wishes import Wish
+
+_REFUSALS: Final = frozenset({RefusedError.__name__, ModelError.__name__})
 
 
 class Recorded:
-    """Remembers which fulfilled wishes the registry knows of.
-
-    A publisher that is killed between proof and record, or does not reach the registry then, has
-    told it nothing; only the tags of the version show that.
-    """
+    """Remembers which fulfilled wishes the registry knows of."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -50,3 +58,27 @@ class Recorded:
             for name in claims_of(version.tags):
                 found[name].add((version.name, version.version))
         return found
+
+
+def explain(registry: Registry, versions: Versions, wish: Wish, failure: Failure) -> None:
+    """Say on the version that is wished why it is not tried again, unless it says so already.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    version = versions.wished(wish)
+    if version is not None and not _is_explained(version, failure):
+        # What is remembered of it may be from before its failure was recorded.
+        version = versions.wished_now(wish)
+    if version is None or _is_explained(version, failure):
+        return
+    state = REFUSED if failure.kind in _REFUSALS else FAILED
+    record_reason(registry, version, state, failure.message)
+    versions.wished_now(wish)
+
+
+def _is_explained(version: ModelVersion, failure: Failure) -> bool:
+    """Whether it says why, or that it is served under another name."""
+    state, reason = (version.tags.get(TAG_PREFIX + name, "") for name in ("state", "reason"))
+    is_told = state in {REFUSED, FAILED} and reason != "" and failure.message.startswith(reason)
+    return is_told or bool(claims_of(version.tags))

@@ -15,6 +15,7 @@ from pipeline.settings import Settings
 from pipeline.watch.difference import (
     PENDING,
     PROMOTING,
+    REFUSED,
     RETIRING,
     RETRYING,
     SERVING,
@@ -37,7 +38,7 @@ from pipeline.watch.outcomes import (
 )
 from pipeline.watch.published import PublishedModels
 from pipeline.watch.readiness import Readiness
-from pipeline.watch.recorded import Recorded
+from pipeline.watch.recorded import Recorded, explain
 from pipeline.watch.versions import Versions
 from pipeline.watch.wishes import Rule, Wish, wishes_of
 from pipeline.watch.work import Work
@@ -116,6 +117,7 @@ class Rounds:
         self._start(found)
         self._remember(self._memory_of(seen))
         self._tell_changes(found)
+        self._explain(found)
         return found
 
     def settle(self) -> None:
@@ -239,6 +241,14 @@ class Rounds:
                 failure = failure_after(known, wish, ended.fingerprint, outcome, time.time())
                 memory = memory.with_failure(model, failure)
             self._memory = memory
+
+    def _explain(self, found: Difference) -> None:
+        """Let the registry say why something is not tried again."""
+        failures = self._memory.failures if self._memory else {}
+        for standing in found.standings:
+            if standing.state == REFUSED and standing.wish and standing.model in failures:
+                failure = failures[standing.model]
+                explain(self._servers.registry, self._versions, standing.wish, failure)
 
     def _tell_changes(self, found: Difference) -> None:
         """Tell the states that no work announces, when they begin."""

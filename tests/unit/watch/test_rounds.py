@@ -54,6 +54,12 @@ class Registry:
             model_tags=dict(self.model_tags),
         )
 
+    def tags_now(self, _version: ModelVersion) -> dict[str, str]:
+        return dict(self.tags)
+
+    def record(self, _version: ModelVersion, tags: dict[str, str]) -> None:
+        self.tags |= tags
+
     def tagged_versions(self, name: None, tags: Mapping[str, str]) -> list[ModelVersion]:
         self.asked.append("tagged_versions")
         assert tags == {"tritonpipe.state": "serving"}
@@ -356,6 +362,13 @@ class TestRecord:
         stage.registry.claims = {"another": (MODEL, 1)} | ({MODEL: claim} if claim else {})
         stage.rounds.step()
         assert len(stage.hands.jobs) == 1
+
+    def test_what_is_not_tried_again_says_so_where_its_author_looks(self, stage: Stage) -> None:
+        stage.wish(MODEL, 1)
+        stage.rounds.step()
+        stage.end(REFUSAL)
+        assert stage.states() == {MODEL: REFUSED}
+        assert stage.registry.tags["tritonpipe.reason"] == REFUSAL.message
 
     def test_it_is_looked_up_once_for_all_that_are_served(self, stage: Stage) -> None:
         stage.scene.publish(1)
