@@ -228,6 +228,10 @@ def _line(event: Event) -> str:
             return f"{name}  {what}: {event.outcome}{reason}"
         case "leading":
             return "watching"
+        case "stage":
+            return ""  # they are told together, at the end
+        case "warning":
+            return f"{name}  {event.wish}: {click.style('warning', fg='yellow')}: {event.message}"
         case "waiting":
             return f"another watcher is at work: {event.message}"
     return f"{click.style('warning', fg='yellow')}: {event.message}; trying again"

@@ -9,69 +9,39 @@ and so are the children in which they run a model's code, from another one that 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import socket
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_for
 from multiprocessing.forkserver import ensure_running
-from types import FrameType
 from typing import Any, Final
 
-from pipeline.errors import RequestError, TritonpipeError
-from pipeline.flows.children import fork_from
-from pipeline.flows.progress import Describe
-from pipeline.flows.promote import promote
-from pipeline.flows.retire import retire
 from pipeline.flows.zygote import Zygote
-from pipeline.settings import Settings
-from pipeline.watch.memory import Origin
-from pipeline.watch.outcomes import BUG, DIED, INTERRUPTED, Outcome
-from pipeline.watch.wishes import Wish
+from pipeline.watch.job_process import UNWANTED, work
+from pipeline.watch.outcomes import DIED, Outcome
+from pipeline.watch.tasks import Begun, Passed, Task, Warned
 
 _PRELOADED: Final = (
-    "pipeline.watch.jobs",
+    "pipeline.watch.job_process",
     "mlflow.tracking",
     "mlflow.tracking.request_header.registry",
     "pipeline.registries.mlflow",
     "pipeline.stores.s3",
     "onnx",
 )
-_STAGE: Final = "stage"
-_OUTCOME: Final = "outcome"
 _BEFORE_EXPORTED: Final = frozenset({"start", "resolve", "fetch", "export", "check", "configure"})
-_INTERRUPTED: Final = Outcome(kind=INTERRUPTED, message="ended because it was no longer wanted")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What one process is to do: fulfil a wish, or take a model away.
-
-    Attributes:
-        model: Name in Triton.
-        wish: The wish; None to take the model away.
-        origin: On whose behalf the model was served; None for a wish.
-        settings: Those that hold for this model.
-        number: Names this piece of work in logs, metrics and traces.
-        needs_export: Whether no release of the version is recorded yet.
-    """
-
-    model: str
-    wish: Wish | None
-    settings: Settings
-    number: str
-    origin: Origin | None = None
-    needs_export: bool = False
 
 
 class Job:
-    """One process at work."""
+    """One process at work.
+
+    Attributes:
+        task: What it does.
+        stage: Where it is.
+        started: When it was, by the monotonic clock.
+        seconds: How long each stage took that it has passed.
+        is_cancelled: Whether it was told to end.
+    """
 
     def __init__(
         self, task: Task, process: Any, receiver: Connection, lifeline: Connection
@@ -79,12 +49,14 @@ class Job:
         self.task = task
         self.stage = "start"
         self.started = time.monotonic()
+        self.seconds: dict[str, float] = {}
         self.is_cancelled = False
         self._process = process
         self._receiver = receiver
         self._lifeline = lifeline
         self._outcome: Outcome | None = None
         self._is_silent = False
+        self._untold: list[Passed | Warned] = []
 
     @property
     def ready(self) -> tuple[Any, ...]:
@@ -111,14 +83,27 @@ class Job:
         was_exporting = self.is_exporting
         try:
             while self._receiver.poll():
-                kind, value = self._receiver.recv()
-                if kind == _STAGE:
-                    self.stage = value
-                else:
-                    self._outcome = value
+                self._hear(self._receiver.recv())
         except (EOFError, OSError):
             self._is_silent = True
         return self.is_exporting != was_exporting or not self._process.is_alive()
+
+    def _hear(self, news: Begun | Passed | Warned | Outcome) -> None:
+        match news:
+            case Begun():
+                self.stage = news.stage
+            case Outcome():
+                self._outcome = news
+            case Passed():
+                self.seconds[news.stage] = self.seconds.get(news.stage, 0.0) + news.seconds
+                self._untold.append(news)
+            case Warned():
+                self._untold.append(news)
+
+    def untold(self) -> list[Passed | Warned]:
+        """What it has said since the last call, as far as it was taken in."""
+        untold, self._untold = self._untold, []
+        return untold
 
     def poll(self) -> Outcome | None:
         """Take in its news; how it ended, or None while it is at work."""
@@ -133,7 +118,7 @@ class Job:
         if self._outcome is not None:
             return self._outcome
         if self.is_cancelled:
-            return _INTERRUPTED
+            return UNWANTED
         how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
         return Outcome(
             kind=DIED,
@@ -173,7 +158,7 @@ class Workshop:
         receiver, sender = self._context.Pipe(duplex=False)
         listened, lifeline = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=_main,
+            target=work,
             args=(task, sender, listened, self._zygote and self._zygote.requests),
             name=task.number,
             daemon=True,
@@ -182,74 +167,3 @@ class Workshop:
         sender.close()
         listened.close()
         return Job(task, process, receiver, lifeline)
-
-
-def await_news(jobs: list[Job], wake: Connection, seconds: float | None) -> None:
-    """Return when a job has ended or leaves room for another, when woken, or after some seconds."""
-    deadline = None if seconds is None else time.monotonic() + seconds
-    while True:
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        waited = [each for job in jobs for each in job.ready]
-        ready = wait_for([wake, *waited], timeout=left)
-        if not ready or wake in ready or sum(job.take_in() for job in jobs):
-            return
-
-
-def _main(
-    task: Task, sender: Connection, lifeline: Connection, zygote: socket.socket | None
-) -> None:
-    # Ctrl-C in a terminal goes to the watcher alone, which knows what to do with each job.
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tempfile.tempdir = None
-    if zygote is not None:
-        fork_from(zygote)
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
-
-    @contextmanager
-    def progress(stage: str) -> Iterator[Describe]:
-        sender.send((_STAGE, stage))
-        yield lambda _text: None
-
-    try:
-        signal.signal(signal.SIGTERM, _interrupt)
-        outcome = _outcome_of(task, progress)
-        # Nothing may come between the outcome and its telling.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    except KeyboardInterrupt:  # it came between two of these statements
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        outcome = _INTERRUPTED
-    with suppress(OSError):  # the watcher is gone
-        sender.send((_OUTCOME, outcome))
-
-
-def _outcome_of(task: Task, progress: Callable[[str], Any]) -> Outcome:
-    try:
-        if task.wish is None:
-            with suppress(RequestError):  # somebody else has taken it away
-                retire(task.model, task.settings, reason=_reason(task.origin), progress=progress)
-            return Outcome(kind="retired")
-        result = promote(task.wish.request(), task.settings, progress=progress)
-    except TritonpipeError as error:
-        return Outcome(kind=type(error).__name__, message=error.message, hint=error.hint)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except Exception as error:  # noqa: BLE001  a bug must not end the loop, nor be lost
-        return Outcome(kind=BUG, message=f"{type(error).__name__}: {error}", hint="please report")
-    return Outcome(kind=result.outcome, seconds=result.seconds)
-
-
-def _reason(origin: Origin | None) -> str:
-    return f"{origin.registered_model}@{origin.alias} is no longer wished" if origin else ""
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _end_with(lifeline: Connection) -> None:
-    """End, in good order, when the watcher is gone: nobody would hear of the outcome."""
-    try:
-        lifeline.recv()
-    except (EOFError, OSError):
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

@@ -18,7 +18,7 @@ from pipeline.settings import Settings
 from pipeline.watch.bell import Bell
 from pipeline.watch.difference import Difference
 from pipeline.watch.events import LEADING, ROUND_FAILED, WAITING, Event, Tell
-from pipeline.watch.jobs import Workshop, await_news
+from pipeline.watch.jobs import Workshop
 from pipeline.watch.pulse import Pulse
 from pipeline.watch.rounds import Plan, Rounds, is_at_rest
 
@@ -86,7 +86,7 @@ def watch_once(settings: Settings, plan: Plan, *, bell: Bell, tell: Tell) -> Dif
                 found = rounds.step()
                 if is_at_rest(found, rounds.work.jobs):
                     return found
-                await_news(list(rounds.work.jobs.values()), bell.connection, None)
+                rounds.work.await_news(bell.connection, None)
         finally:
             _wind_up(rounds, 0.0, bell)
     raise KeyboardInterrupt
@@ -113,7 +113,7 @@ def _lead(rounds: Rounds, held: Held, bell: Bell, pulse: Pulse, tell: Tell) -> N
                     Event(kind=ROUND_FAILED, at=time.time(), message=error.message, hint=error.hint)
                 )
             pulse.failed(error.message)
-        await_news(list(rounds.work.jobs.values()), bell.connection, pause)
+        rounds.work.await_news(bell.connection, pause)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _wind_up(rounds: Rounds, seconds: float, bell: Bell) -> None:
         if left <= 0:
             rounds.work.stop(at_once=True)
         bell.silence()
-        await_news(list(rounds.work.jobs.values()), bell.connection, left if left > 0 else None)
+        rounds.work.await_news(bell.connection, left if left > 0 else None)
         try:
             rounds.settle()
         except TritonpipeError:

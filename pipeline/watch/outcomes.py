@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from pipeline.artifacts import ModelVersion
@@ -41,13 +41,11 @@ class Outcome:
             :data:`INTERRUPTED`, :data:`DIED` or :data:`BUG`.
         message: What happened; empty for a success.
         hint: What to do about it.
-        seconds: How long each stage took.
     """
 
     kind: str
     message: str = ""
     hint: str = ""
-    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_success(self) -> bool:

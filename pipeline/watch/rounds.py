@@ -28,7 +28,7 @@ from pipeline.watch.difference import (
     still_failing,
 )
 from pipeline.watch.events import STANDING, Event, Tell
-from pipeline.watch.jobs import Job, Task, Workshop
+from pipeline.watch.jobs import Job, Workshop
 from pipeline.watch.memory import Memory, MemoryStore, Origin
 from pipeline.watch.outcomes import (
     INTERRUPTED,
@@ -39,6 +39,7 @@ from pipeline.watch.outcomes import (
 from pipeline.watch.published import PublishedModels
 from pipeline.watch.readiness import Readiness
 from pipeline.watch.recorded import Recorded, explain
+from pipeline.watch.tasks import Task
 from pipeline.watch.versions import Versions
 from pipeline.watch.wishes import Rule, Wish, wishes_of
 from pipeline.watch.work import Work

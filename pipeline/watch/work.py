@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from typing import Any, Final
 
-from pipeline.watch.events import CANCELLED, ENDED, STARTED, Event, Tell
-from pipeline.watch.jobs import Job, Task, Workshop
+from pipeline.watch.events import CANCELLED, ENDED, STAGE, STARTED, WARNING, Event, Tell
+from pipeline.watch.jobs import Job, Workshop
 from pipeline.watch.outcomes import Outcome
+from pipeline.watch.tasks import Passed, Task
 
 _NEARLY_SERVED: Final = frozenset(
     {
@@ -62,11 +64,32 @@ class Work:
             if at_once or job.stage not in _NEARLY_SERVED:
                 self.cancel(model, "the watcher was stopped")
 
+    def await_news(self, wake: Connection, seconds: float | None) -> None:
+        """Return when a job has ended or leaves room for another, when woken, or after a time.
+
+        What jobs say meanwhile is told at once.
+
+        Args:
+            wake: Becomes readable when somebody wakes the watcher.
+            seconds: The longest wait; None for as long as it takes.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            jobs = self.jobs.values()
+            ready = wait_for([wake, *(each for job in jobs for each in job.ready)], timeout=left)
+            changed = [job for job in jobs if job.take_in()]
+            for job in jobs:
+                self._tell_untold(job)
+            if changed or not ready or wake in ready:
+                return
+
     def ended(self) -> list[Ended]:
         """What has ended since the last call."""
         found = []
         for model, job in list(self.jobs.items()):
             outcome = job.poll()
+            self._tell_untold(job)
             if outcome is None:
                 continue
             del self.jobs[model]
@@ -79,30 +102,25 @@ class Work:
                 outcome=outcome.kind,
                 message=outcome.message,
                 hint=outcome.hint,
-                stages=outcome.seconds,
+                stages=job.seconds,
             )
         return found
 
-    def _event(
-        self,
-        kind: str,
-        job: Job,
-        *,
-        outcome: str = "",
-        message: str = "",
-        hint: str = "",
-        stages: Mapping[str, float] | None = None,
-    ) -> None:
+    def _tell_untold(self, job: Job) -> None:
+        for said in job.untold():
+            if isinstance(said, Passed):
+                self._event(STAGE, job, stage=said.stage, message=said.text, seconds=said.seconds)
+            else:
+                self._event(WARNING, job, message=said.text)
+
+    def _event(self, kind: str, job: Job, *, seconds: float | None = None, **parts: Any) -> None:
         event = Event(
             kind=kind,
             at=time.time(),
             model=job.task.model,
             promotion=job.task.number,
             wish=str(job.task.wish or ""),
-            outcome=outcome,
-            message=message,
-            hint=hint,
-            seconds=time.monotonic() - job.started,
-            stages=stages or {},
+            seconds=time.monotonic() - job.started if seconds is None else seconds,
+            **parts,
         )
         self._tell(event)

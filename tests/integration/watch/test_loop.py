@@ -26,6 +26,8 @@ def test_an_alias_is_set_moved_and_moved_back(watching: Start, scene: Any) -> No
         ended = watcher.wait_for(times, kind="ended", model=scene.name, outcome="promoted")
         scene.assert_served(version)
         assert ("export" in ended["stages"]) is (times < 3)
+        stages = watcher.told(kind="stage", promotion=ended["promotion"])
+        assert {e["stage"]: e["seconds"] for e in stages} == ended["stages"]
         tags = scene.tags(version)
         assert tags["tritonpipe.state"] == "serving"
     assert scene.tags(2)["tritonpipe.state"] == "superseded"

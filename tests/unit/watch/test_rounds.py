@@ -17,10 +17,10 @@ from pipeline.settings import Settings
 from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
 from pipeline.watch.difference import AWAITING, HELD, REFUSED, RETRYING, SERVING, Policy
 from pipeline.watch.events import Event
-from pipeline.watch.jobs import Task
 from pipeline.watch.memory import MemoryStore
 from pipeline.watch.outcomes import INTERRUPTED, Outcome
 from pipeline.watch.rounds import Plan, Rounds, is_at_rest
+from pipeline.watch.tasks import Task
 from pipeline.watch.wishes import Rule
 
 
@@ -84,6 +84,7 @@ class HandJob:
         self.started = 0.0
         self.is_cancelled = False
         self.outcome: Outcome | None = None
+        self.seconds: dict[str, float] = {}
 
     @property
     def is_exporting(self) -> bool:
@@ -95,6 +96,9 @@ class HandJob:
 
     def poll(self) -> Outcome | None:
         return self.outcome
+
+    def untold(self) -> list[object]:
+        return []
 
 
 class Hands:
