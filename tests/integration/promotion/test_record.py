@@ -173,3 +173,27 @@ def test_what_mlflow_could_not_be_told_is_made_up_for(
     assert tritonpipe("retire", registered.name).code == 0
     assert registered.served_as(2) == "retired"
     assert tritonpipe("retire", registered.name).code == 3
+
+
+def test_the_loop_serves_two_aliases_and_swaps_them_at_once(
+    registered: Registered, tritonpipe: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "tritonpipe.toml"
+    file.write_text(
+        f'[models."{registered.name}"]\n'
+        f'serve = {{ champion = "{registered.name}", challenger = "{registered.challenger}" }}\n'
+    )
+
+    def wish(champion: int, challenger: int) -> tuple[str, str]:
+        for alias, version in (("champion", champion), ("challenger", challenger)):
+            registered.registry.set_registered_model_alias(registered.name, alias, version)
+        done = tritonpipe("watch", "--once", "--model", registered.name, "--config", file)
+        assert done.code == 0, done.err
+        return registered.served_as(1), registered.served_as(2)
+
+    assert wish(champion=1, challenger=1) == ("fraud, fraud-challenger", "")
+    assert registered.tags(1)["alias"] == "champion, challenger"
+    assert wish(champion=1, challenger=2) == ("fraud", "fraud-challenger")
+    assert wish(champion=2, challenger=1) == ("fraud-challenger", "fraud")
+    assert [registered.tags(v)["alias"] for v in (1, 2)] == ["challenger", "champion"]
+    assert wish(champion=2, challenger=2) == ("superseded", "fraud, fraud-challenger")
