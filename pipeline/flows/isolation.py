@@ -142,10 +142,12 @@ def enter(
         SettingsError: Isolation is required, and the kernel refuses it.
     """
     wanted = _accessible(readable)
-    world = _world(writable, wanted)
     if known is None or mode is Mode.OFF:
+        world = _world(writable, (*wanted, *_accessible(_needed_by_python())))
         entered = _strongest(mode, world)
     else:
+        # Looking through all modules again would copy the pages that they are in.
+        world = _world(writable, (*wanted, *(known.world.readable if known.world else ())))
         entered = replace(known, world=world if known.level.files else None)
     if mode is Mode.REQUIRE and entered.level.missing:
         raise SettingsError(
@@ -167,14 +169,14 @@ def enter(
 
 def tried() -> Entered:
     """What this kernel allows a process in this folder; for forks of this process."""
-    return _strongest(Mode.AUTO, _world((Path.cwd(),), ()))
+    return _strongest(Mode.AUTO, _world((Path.cwd(),), _accessible(_needed_by_python())))
 
 
 def _world(writable: Iterable[Path], readable: Iterable[Path]) -> World:
     return World(
         folder=Path.cwd(),
         writable=tuple(writable),
-        readable=(*readable, *_accessible(_needed_by_python())),
+        readable=tuple(readable),
         hidden=tuple(map(Path, (*_HIDDEN, *_home()))),
     )
 
