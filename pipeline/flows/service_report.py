@@ -26,6 +26,10 @@ from pipeline.tensors import DYNAMIC, DataType, TensorSpec
 _LATER: Final = "what became of it since: see the tag tritonpipe.state of the version"
 
 
+_KINDS: Final = {DataType.BOOL: "np.bool_", DataType.BF16: "ml_dtypes.bfloat16"}
+"""NumPy types that are not called as they are elsewhere, or not in NumPy."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A release as it is served, with everything that is told of it.
@@ -150,7 +154,8 @@ def _tensors(service: Service) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec
 def _client(service: Service) -> str:
     """A program that asks for one row of nothing in particular."""
     inputs, _outputs = _tensors(service)
-    lines = ["import numpy as np", "import tritonclient.http as client", "", "inputs = []"]
+    extra = ["import ml_dtypes"] if DataType.BF16 in {spec.data_type for spec in inputs} else []
+    lines = [*extra, "import numpy as np", "import tritonclient.http as client", "", "inputs = []"]
     for spec in inputs:
         shape = [1 if size == DYNAMIC else size for size in spec.shape]
         is_text = spec.data_type is DataType.STRING
@@ -168,7 +173,8 @@ def _client(service: Service) -> str:
 
 
 def _zeros(spec: TensorSpec, shape: list[int]) -> str:
-    return f"np.zeros({shape}, np.{spec.data_type.numpy.replace('bool', 'bool_')})"
+    kind = _KINDS.get(spec.data_type, f"np.{spec.data_type.numpy}")
+    return f"np.zeros({shape}, {kind})"
 
 
 def _html(service: Service) -> str:

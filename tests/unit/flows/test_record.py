@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from pipeline.flows.claims import SERVING, claims_of, is_recorded
 from pipeline.flows.record import failures_recorded, record_retirement, record_served
 from pipeline.manifest import FileDigest, Lineage, Manifest
 from pipeline.reports import Report
+from pipeline.tensors import DataType
 from pipeline.testing.schedule import Schedule
 from pipeline.testing.simulated_registry import SimulatedRegistry
 
@@ -326,3 +328,25 @@ def test_the_report_is_one_screen_and_says_of_when_it_is() -> None:
     assert json.loads(files["report.json"])["manifest"]["model"] == "fraud"
     scene.serve("fraud", 2)
     assert "1 comparisons agree within" in scene.registry.reports["run-2/fraud-2/report.md"]
+
+
+@pytest.mark.parametrize("data_type", list(DataType))
+def test_the_report_shows_how_to_ask_with_every_type(data_type: DataType) -> None:
+    scene = Scene()
+    record_served(
+        cast("Any", scene.registry),
+        scene.version(1),
+        replace(
+            release("fraud", 1),
+            config=release("fraud", 1).config.replace("TYPE_FP32", data_type.triton),
+        ),
+        proof(1),
+        address="triton:8000",
+        seconds={},
+    )
+    report = scene.registry.reports["run-1/fraud-1/report.md"]
+    program = report.partition("```python\n")[2].partition("answer =")[0]
+    made: dict[str, Any] = {}
+    exec(compile(program, "how to ask it", "exec"), made)
+    [tensor] = made["inputs"]
+    assert (tensor.name(), tensor.shape()) == ("X|<b>", [1, 13])
