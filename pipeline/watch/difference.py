@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pipeline.watch.memory import Failure, Memory, Origin
+from pipeline.watch.outcomes import LAST_RETRY_SECONDS
 from pipeline.watch.published import Published
 from pipeline.watch.wishes import Wish, Wishes
 
@@ -52,6 +53,8 @@ class Seen:
         unmet: What versions lack of what is required of them, in words, by name in Triton.
         running: What is being promoted, by name in Triton; None for a model that is taken away.
         unserved: Models that a server should serve by their config, and does not.
+        doubted: These, and those of which the last work failed and no server was seen to serve them
+            since.
         unrecorded: Names under which a wish is fulfilled and the registry does not say so.
         unwished_since: Since when a model of :attr:`Memory.origins` has not been wished, in seconds
             since 1970.
@@ -66,6 +69,7 @@ class Seen:
     unmet: Mapping[str, str] = field(default_factory=dict)
     running: Mapping[str, Wish | None] = field(default_factory=dict)
     unserved: Set[str] = frozenset()
+    doubted: Set[str] = frozenset()
     unrecorded: Set[str] = frozenset()
     unwished_since: Mapping[str, float] = field(default_factory=dict)
 
@@ -158,7 +162,8 @@ def _state_of(seen: Seen, wish: Wish) -> tuple[str, str, float | None]:
         return PROMOTING, "", None
     published = seen.published.get(wish.model)
     missing = _missing(seen, wish.model)
-    if published is not None and is_fulfilled(wish, published) and not missing:
+    is_proven = published is not None and is_fulfilled(wish, published)
+    if is_proven and not missing:
         return SERVING, "", None
     if published is not None and published.taken_back == wish.version:
         by = published.rolled_back_by
@@ -167,6 +172,9 @@ def _state_of(seen: Seen, wish: Wish) -> tuple[str, str, float | None]:
         return AWAITING, seen.unmet[wish.model], None
     failure = seen.memory.failures.get(wish.model)
     if failure is not None and failure.fingerprint == seen.fingerprints.get(wish.model):
+        if is_proven and failure.retry_at is None:
+            # It was served: whatever is wrong now can heal.
+            failure = replace(failure, retry_at=failure.at + LAST_RETRY_SECONDS)
         if failure.retry_at is None:
             return REFUSED, failure.message, None
         if _is_resting(failure, seen.now):
@@ -243,8 +251,7 @@ def still_failing(seen: Seen) -> Mapping[str, Failure]:
     for model, failure in seen.memory.failures.items():
         wish, published = seen.wishes.by_model.get(model), seen.published.get(model)
         is_wanted = wish is not None and not (published and is_fulfilled(wish, published))
-        # What is proven can be recorded, if not now: no failure to do so is the last one.
-        is_wanted |= model in seen.unrecorded and failure.retry_at is not None
+        is_wanted |= model in seen.unrecorded or model in seen.doubted
         is_to_go = wish is None and not failure.wish and model in seen.memory.origins
         if is_wanted or is_to_go:
             found[model] = failure

@@ -38,6 +38,15 @@ class Readiness:
                 self._ask(live, model, published[model])
         return frozenset(model for model, missed in self._missed.items() if missed >= 2)
 
+    @property
+    def doubted(self) -> frozenset[str]:
+        """The models that were not seen to be served when they were last asked for."""
+        return frozenset(self._missed)
+
+    def doubt(self, model: str) -> None:
+        """Ask for a model in the next round, since work on it failed."""
+        self._missed[model] = 1
+
     def forget(self, model: str) -> None:
         """Begin anew with a model, to which something was done."""
         self._missed.pop(model, None)

@@ -142,6 +142,9 @@ class Rounds:
             for model, wish in wishes.by_model.items()
             if model in published and is_fulfilled(wish, published[model])
         }
+        unserved = self._readiness.unserved(
+            {m: p.version for m, p in published.items() if p.version and p.is_proven}
+        )
         return Seen(
             wishes=wishes,
             published=published,
@@ -157,9 +160,8 @@ class Rounds:
                 if model not in fulfilled
             },
             running={model: job.task.wish for model, job in self.work.jobs.items()},
-            unserved=self._readiness.unserved(
-                {m: p.version for m, p in published.items() if p.version and p.is_proven}
-            ),
+            unserved=unserved,
+            doubted=self._readiness.doubted,
             unrecorded=self._recorded.unrecorded(
                 {m: wish for m, wish in fulfilled.items() if m not in self.work.jobs}
             ),
@@ -241,6 +243,7 @@ class Rounds:
                 known = memory.failures.get(model)
                 failure = failure_after(known, wish, ended.fingerprint, outcome, time.time())
                 memory = memory.with_failure(model, failure)
+                self._readiness.doubt(model)
             self._memory = memory
 
     def _explain(self, found: Difference) -> None:

@@ -26,6 +26,7 @@ from pipeline.watch.difference import (
     still_failing,
 )
 from pipeline.watch.memory import Failure, Memory, Origin
+from pipeline.watch.outcomes import LAST_RETRY_SECONDS
 from pipeline.watch.published import Published
 from pipeline.watch.wishes import Wish, Wishes
 
@@ -109,10 +110,24 @@ def test_what_the_registry_was_not_told_is_proven_again_and_recorded() -> None:
     value = seen(wish(8), there=(published(8),), unrecorded=frozenset({"fraud"}))
     assert decide(value).promote == (wish(8),)
     assert "registry" in only(decide(value)).reason
-    for retry_at, is_kept in ((NOW + 5, True), (None, False)):
+
+
+@pytest.mark.parametrize("lacks", ["unserved", "unrecorded"])
+def test_a_proven_version_is_tried_again_for_ever_but_not_all_the_time(lacks: str) -> None:
+    for retry_at, rests_until in ((NOW + 5, NOW + 5), (None, NOW - 1 + LAST_RETRY_SECONDS)):
         memory = Memory(failures={"fraud": failure(retry_at)})
-        failed = replace(value, memory=memory, fingerprints={"fraud": "f"})
-        assert bool(still_failing(failed)) == is_kept
+        parts = {lacks: {"fraud"}, "doubted": {"fraud"}, "memory": memory}
+        value = seen(wish(8), there=(published(8),), fingerprints={"fraud": "f"}, **parts)
+        assert still_failing(value) == memory.failures
+        assert (only(decide(value)).state, decide(value).wake_at) == (RETRYING, rests_until)
+        assert decide(replace(value, now=rests_until)).promote == (wish(8),)
+
+
+def test_its_failure_is_forgotten_when_it_is_seen_to_be_served() -> None:
+    memory = Memory(failures={"fraud": failure(NOW + 5)})
+    value = seen(wish(8), there=(published(8),), memory=memory, doubted={"fraud"})
+    assert still_failing(value) == memory.failures
+    assert still_failing(replace(value, doubted=frozenset())) == {}
 
 
 def test_a_version_that_somebody_rolled_back_from_waits_for_another_wish() -> None:

@@ -64,6 +64,19 @@ def test_work_on_a_model_begins_the_count_anew_and_what_is_gone_is_forgotten() -
     assert readiness.unserved({"a": 1}) == {"a"}
 
 
+def test_after_work_that_failed_a_model_is_in_doubt_until_it_is_seen() -> None:
+    triton = Triton()
+    readiness = opened(triton)
+    readiness.doubt("a")
+    triton.is_down = True
+    assert readiness.unserved({"a": 1}) == frozenset()
+    assert readiness.doubted == {"a"}
+    triton.is_down = False
+    assert readiness.unserved({"a": 1}) == {"a"}
+    triton.ready = {"a"}
+    assert readiness.unserved({"a": 1}) == readiness.doubted == frozenset()
+
+
 def test_every_model_has_its_turn_and_a_round_asks_for_few(monkeypatch: Any) -> None:
     monkeypatch.setattr(readiness, "_MODELS_PER_ROUND", 10)
     triton = Triton()
