@@ -119,6 +119,33 @@ print(json.dumps([len(os.listdir("/proc/self/task")), max(opened)]))
     assert json.loads(done.stdout.splitlines()[-1]) == [1, 2]
 
 
+def test_what_it_imports_without_pytorch_is_what_is_imported_with_it() -> None:
+    script = """
+import json, sys
+from pipeline.flows import zygote_main
+if sys.argv[1] == "all":
+    import torch
+zygote_main._import(zygote_main.AT_START)
+from skops.io import _trusted_types
+trusted = {k: sorted(map(str, v)) for k, v in vars(_trusted_types).items() if k.isupper()}
+print(json.dumps(["torch" in sys.modules, trusted]))
+"""
+    told = [
+        json.loads(
+            run(
+                [sys.executable, "-P", "-c", script, way],
+                env=common_environment(os.environ),
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.splitlines()[-1]
+        )
+        for way in ("all", "less")
+    ]
+    assert [has_torch for has_torch, _ in told] == [True, False]
+    assert told[0][1] == told[1][1]
+
+
 def test_it_cannot_be_looked_into(zygote: Zygote) -> None:
     if os.getuid() == 0:
         pytest.skip("root looks into everything")
