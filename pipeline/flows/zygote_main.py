@@ -47,8 +47,8 @@ AT_START: Final = (
 """What most children import; every check needs the first one."""
 
 _NEEDLESS: Final = {"skops.io": "torch"}
-"""What modules import without a need: skops looks for estimators in all that scikit-learn has, also in
-an adapter for PyTorch. Without it the zygote is half as large, and as quick to fork.
+"""What modules import without a need: skops looks for estimators in everything that scikit-learn has,
+also in an adapter for PyTorch. Without it the zygote is half as large, and as quick to fork.
 """
 
 AFTER_USE: Final = {
