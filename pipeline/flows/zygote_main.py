@@ -47,7 +47,7 @@ AT_START: Final = (
 """What most children import; every check needs the first one."""
 
 _NEEDLESS: Final = {"skops.io": "torch"}
-"""What modules import without a need: skops looks for estimators in everything that scikit-learn has,
+"""What modules import without a need: skops looks for estimators in all modules of scikit-learn,
 also in an adapter for PyTorch. Without it the zygote is half as large, and as quick to fork.
 """
 
