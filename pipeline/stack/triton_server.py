@@ -129,6 +129,8 @@ def _variables(
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
         # Compiled files beside a model would look like a change of it.
         "PYTHONDONTWRITEBYTECODE": "1",
+        # ONNX Runtime 1.29 and newer would report what it runs to its maker.
+        "ORT_DISABLE_TELEMETRY": "1",
         "TMPDIR": str(folder / _TEMPORARY),
         # Copies of models, which would else be in /tmp. Relative as the backends are: the path of
         # a copy goes through the same shell.

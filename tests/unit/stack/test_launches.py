@@ -156,6 +156,13 @@ def test_of_the_interpreters_libraries_triton_sees_one(
     assert link.readlink() == Path(environment.library)
 
 
+def test_the_server_reports_to_nobody_what_it_runs(
+    state: StateDirectory, environment: ServerEnvironment
+) -> None:
+    launch = launch_triton(state, environment, Ports(), 1)
+    assert launch.environment["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def test_only_leftovers_of_this_stack_are_removed(
     state: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
