@@ -118,7 +118,9 @@ def aliases(folder: Path, rounds: int, poll_seconds: int) -> None:
     stages: dict[str, list[dict[str, float]]] = {}
 
     def measure(kind: str, version: int, triton: TritonClient) -> None:
-        time.sleep(1.0 + 0.37 * len(watching.stages) % 1.0)  # anywhere between two polls
+        # Evenly spread over a second: a commit waits for the next one, and so may Triton's poll.
+        phase = (0.5 + 0.618 * len(seconds.get(kind, []))) % 1.0
+        time.sleep(1.0 + (phase - time.time()) % 1.0)
         done = len(watching.stages)
         started, at = time.perf_counter(), time.time()
         client.set_registered_model_alias(NAME, "champion", version)
