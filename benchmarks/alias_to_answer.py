@@ -5,7 +5,7 @@ exported before, and goes back to one that was served before. Each time is compa
 poll interval, which none of it can be shorter than on the average. Then the cost of a round over
 many registered models with nothing to do.
 
-    python benchmarks/alias_to_answer.py [--rounds 5] [--poll-seconds 1] [--models 1000]
+    python benchmarks/alias_to_answer.py [--rounds 11] [--poll-seconds 1] [--models 1000]
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ROWS = np.array([[0.1, 0.2, 0.3], [1.0, -1.0, 2.0]], dtype=np.float32)
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--poll-seconds", type=int, default=1)
     parser.add_argument("--models", type=int, default=1000)
     options = parser.parse_args()
