@@ -30,7 +30,7 @@ from pipeline.flows.children import GUARD_SECONDS
 from pipeline.flows.huge_pages import collapse
 from pipeline.flows.installed import installed_distributions
 from pipeline.flows.isolation import Entered, tried
-from pipeline.flows.namespaces import set_dumpable
+from pipeline.flows.namespaces import die_with_parent, set_dumpable
 from pipeline.flows.zygote import GO, MOST_BYTES, READY, Request
 
 AT_START: Final = (
@@ -211,6 +211,7 @@ def _is_over(handle: int, *others: socket.socket, seconds: float | None = None) 
 
 def _work(channel: socket.socket, parent: int, known: Entered) -> NoReturn:
     """Become what a fresh interpreter would be, and do the job."""
+    die_with_parent(signal.SIGKILL)  # until the walls stand, which do it in their own way
     message, descriptors, _, _ = socket.recv_fds(channel, MOST_BYTES, 1)
     if not message:
         os._exit(0)

@@ -253,7 +253,7 @@ def test_what_was_used_once_is_kept(zygote: Zygote, tmp_path: Path) -> None:
 
 
 def test_a_child_whose_guardian_is_killed_is_gone(zygote: Zygote, tmp_path: Path) -> None:
-    guardian = family(zygote.pid)[1]
+    _, guardian, process = family(zygote.pid)
     os.mkfifo(tmp_path / "job")  # reading it never ends
     request = Request(job_file=str(tmp_path / "job"), home=str(tmp_path), environment={})
     with (tmp_path / "log").open("wb") as log:
@@ -263,3 +263,4 @@ def test_a_child_whose_guardian_is_killed_is_gone(zygote: Zygote, tmp_path: Path
     guardian.kill()
     assert child.await_end(10)
     assert child.end() == -signal.SIGKILL
+    assert_all_end([process])
