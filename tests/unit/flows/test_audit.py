@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +40,10 @@ def attempt(
 
 
 def versions(attempts: list[Attempt], at: float) -> set[int]:
-    return {found.version for found in answering(attempts, minute(at))}
+    problems: list[str] = []
+    found = {found.version for found in answering(attempts, minute(at), problems)}
+    assert problems == []
+    return found
 
 
 def test_the_proven_version_answers_until_the_next_one_is_committed() -> None:
@@ -77,6 +82,47 @@ def test_what_is_taken_away_answers_no_more_and_garbage_changes_nothing() -> Non
     ]
     assert versions(attempts, 6) == {2}
     assert versions(attempts, 8) == set()
+
+
+class TestClocks:
+    """What the times say where they contradict the journal, or nothing."""
+
+    AHEAD = (attempt(1, 0, 1), attempt(2, 12, 13), attempt(3, 9, 10))
+
+    @pytest.mark.parametrize(
+        ("at", "expected"), [(8, {1}), (9.5, {1, 2, 3}), (11, {1, 3}), (13, {3})]
+    )
+    def test_a_writer_with_another_clock_makes_what_answered_uncertain(
+        self, at: float, expected: set[int]
+    ) -> None:
+        problems: list[str] = []
+        found = answering(list(self.AHEAD), minute(at), problems)
+        assert {each.version for each in found} == expected
+        assert any("clock" in text for text in problems) == (9 <= at < 13)
+
+    @settings(max_examples=100, deadline=None)
+    @given(others=st.lists(st.floats(-1000, 1000), max_size=5), since=st.floats(0, 100))
+    def test_the_last_one_that_its_own_clock_calls_proven_is_told_whatever_others_say(
+        self, others: list[float], since: float
+    ) -> None:
+        attempts = [attempt(n, begun, begun + 1) for n, begun in enumerate(others, start=1)]
+        last = attempt(99, 5, 6)
+        found = answering([*attempts, last], minute(6 + since), [])
+        assert 99 in {each.version for each in found}
+
+    @pytest.mark.parametrize("text", ["2026-11-17T14:05:00", "yesterday", ""])
+    def test_a_time_that_says_nothing_may_be_any_between_its_neighbours(self, text: str) -> None:
+        unknown = replace(attempt(2, 5, 6), started=text, ended=text)
+        attempts = [attempt(1, 1, 2), unknown, attempt(3, 9, 10)]
+        for at, expected in ((1.5, {1}), (3, {1, 2}), (10, {3})):
+            problems: list[str] = []
+            found = answering(attempts, minute(at), problems)
+            assert {each.version for each in found} == expected
+            assert [repr(text) in problem for problem in problems] == [True]
+
+    def test_acts_of_care_say_nothing_of_clocks(self) -> None:
+        attempts = [attempt(1, 1, 4), attempt(1, 3, 3, COLLECTED, GC), attempt(2, 5, 6)]
+        assert versions(attempts, 4.5) == {1}
 
 
 @settings(max_examples=100, deadline=None)
