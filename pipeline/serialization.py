@@ -62,11 +62,18 @@ def from_json(kind: Any, data: Any) -> Any:
     if kind is Path:
         return Path(data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        return _float_from_int(data)
     if kind in _SCALARS:
         _expect(kind, data, kind)
         return data
     raise TypeError(f"{kind!r} cannot be read from JSON")
+
+
+def _float_from_int(data: int) -> float:
+    try:
+        return float(data)
+    except OverflowError as error:
+        raise TypeError(f"expected a float, found an integer that is too large: {error}") from error
 
 
 def _optional_from_json(arguments: tuple[Any, ...], data: Any) -> Any:

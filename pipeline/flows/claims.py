@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from pipeline.serialization import from_json, to_json
 
@@ -31,9 +31,14 @@ _RECORDED: Final = frozenset(
     }
 )  # fmt: skip
 
+_REASON_LENGTH: Final = 500
+
 Tags = Mapping[str, str]
 Changes = Mapping[str, str | None]
 """What tags become; None for a tag that is removed."""
+
+_MOST_CLAIM: Final = 4096
+"""Characters of a claim; a longer one was not written here, and would be slow to read."""
 
 
 def is_recorded(key: str) -> bool:
@@ -99,11 +104,12 @@ def claims_of(tags: Tags) -> dict[str, Claim]:
 
 
 def _claim(text: str) -> Claim:
+    """A claim; an empty one if somebody has edited it, since where it is served is in the key."""
     try:
-        found: Any = from_json(Claim, json.loads(text))
-    except (ValueError, TypeError):  # somebody has edited it: where it is served is in the key
+        found: Claim = from_json(Claim, json.loads(text if len(text) <= _MOST_CLAIM else ""))
+    except (ValueError, TypeError, RecursionError):
         return Claim()
-    return found if isinstance(found, Claim) else Claim()
+    return found
 
 
 def state_tags(tags: Tags, otherwise: Standing) -> dict[str, str | None]:
@@ -119,7 +125,7 @@ def state_tags(tags: Tags, otherwise: Standing) -> dict[str, str | None]:
     is_same = tags.get(f"{TAG_PREFIX}state") == otherwise.state
     return _named(
         state=otherwise.state,
-        reason=otherwise.reason,
+        reason=reason_text(otherwise.reason),
         since=tags.get(f"{TAG_PREFIX}since", otherwise.at) if is_same else otherwise.at,
     )
 
@@ -146,4 +152,22 @@ def latency_text(latency: Mapping[str, float]) -> str:
 
 
 def _named(**tags: str | None) -> dict[str, str | None]:
-    return {TAG_PREFIX + name: value for name, value in tags.items()}
+    return {
+        TAG_PREFIX + name: None if value is None else _writable(value)
+        for name, value in tags.items()
+    }
+
+
+def reason_text(reason: str) -> str:
+    """What is recorded of a reason: its beginning, in characters that every registry keeps."""
+    return _writable(reason[:_REASON_LENGTH])
+
+
+def _writable(text: str) -> str:
+    """A text without what some database or wire refuses.
+
+    Models, files and tags that others have written can hold any character, and it must not be the
+    record of an error that fails.
+    """
+    encodable = text.encode(errors="replace").decode()
+    return "".join(c for c in encodable if c in "\n\t" or c.isprintable()).strip()

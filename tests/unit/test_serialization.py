@@ -41,7 +41,8 @@ def test_unknown_keys_of_a_newer_writer_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "data"), [(int, "3"), (str, 3), (tuple[int, ...], {"a": 1}), (TensorSpec, [])]
+    ("kind", "data"),
+    [(int, "3"), (str, 3), (tuple[int, ...], {"a": 1}), (TensorSpec, []), (float, 10**400)],
 )
 def test_wrong_form_is_refused(kind: object, data: object) -> None:
     with pytest.raises(TypeError):
