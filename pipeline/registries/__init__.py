@@ -85,7 +85,7 @@ class Registry(Protocol):
 
         Raises:
             RequestError: No such model, version or alias, or the version is not READY; names those
-                that exist.
+                that exist. Or the registry could not find the model's versions by its name.
         """
 
     def fetch(self, version: ModelVersion, destination: Path) -> SourceModel:
@@ -101,7 +101,8 @@ class Registry(Protocol):
     def record(self, version: ModelVersion, tags: Mapping[str, str | None]) -> None:
         """Set tags on the version, in their order; those that are None are removed.
 
-        A version that was deleted meanwhile is passed over.
+        A version that was deleted meanwhile is passed over, and so is a tag that the registry
+        refuses, which the log then tells.
         """
 
     def keep_report(self, version: ModelVersion, folder: str, report: Mapping[str, str]) -> bool:
@@ -112,8 +113,20 @@ class Registry(Protocol):
             meanwhile or its artifacts cannot be written, which the log then tells.
         """
 
-    def tagged_versions(self, name: str | None, tags: Mapping[str, str]) -> list[ModelVersion]:
-        """Versions that have all these tags, of one registered model or, without a name, of all."""
+    def tagged_versions(
+        self, name: str | None, tags: Mapping[str, str | None]
+    ) -> list[ModelVersion]:
+        """Versions that have all these tags, of one registered model or, without a name, of all.
+
+        Args:
+            name: The registered model.
+            tags: The value of each; None for any.
+        """
 
     def run(self, run_id: str) -> Run | None:
         """The run, or None if it was deleted."""
+
+
+def has_tags(tags: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:
+    """Whether all that are wanted are among the tags, with the value that is wanted, if one is."""
+    return all(key in tags and value in {None, tags[key]} for key, value in wanted.items())

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 from pipeline.artifacts import ModelVersion, PromotionRequest, SourceModel
 from pipeline.errors import ModelError, RequestError, UnavailableError
 from pipeline.manifest import digest_folder, digest_of_files
-from pipeline.registries import REPORTS, RegisteredModel, Run
+from pipeline.registries import REPORTS, RegisteredModel, Run, has_tags
 from pipeline.registries.fetched import flavors_of_fetched
+from pipeline.registries.mlflow_filters import filter_of
 from pipeline.registries.mlflow_runs import run_of
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class MlflowRegistry:
 
     def resolve(self, request: PromotionRequest) -> ModelVersion:
         """The version that is asked for; see the protocol."""
+        filter_of(request.model)  # or nothing that is recorded of it could be found again
         model = self.registered_model(request.model)
         number = request.version
         if request.alias is not None:
@@ -110,15 +112,17 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         target = (version.name, str(version.version))
-        try:
-            for key, value in tags.items():
+        for key, value in tags.items():
+            try:
                 with self.answering():
                     if value is None:
                         self.client.delete_model_version_tag(*target, key)
                     else:
                         self.client.set_model_version_tag(*target, key, value)
-        except MlflowException as error:
-            _log.warning("nothing can be recorded on %s: %s", version, error)
+            except MlflowException as error:
+                _log.warning("tag %s of %s cannot be recorded: %s", key, version, error)
+                if error.error_code == _NOT_FOUND:
+                    return
 
     def keep_report(self, version: ModelVersion, folder: str, report: Mapping[str, str]) -> bool:
         """Keep a report beside the version's run; see the protocol."""
@@ -126,7 +130,8 @@ class MlflowRegistry:
             return False
         with tempfile.TemporaryDirectory() as local:
             for name, text in report.items():
-                Path(local, name).write_text(text, encoding="utf-8")
+                # What is no text in a model's names shall not be the end of its report.
+                Path(local, name).write_text(text, encoding="utf-8", errors="replace")
             try:
                 with self.answering():
                     self.client.log_artifacts(version.run_id, local, f"{REPORTS}/{folder}")
@@ -137,13 +142,18 @@ class MlflowRegistry:
                 return False
         return True
 
-    def tagged_versions(self, name: str | None, tags: Mapping[str, str]) -> list[ModelVersion]:
+    def tagged_versions(
+        self, name: str | None, tags: Mapping[str, str | None]
+    ) -> list[ModelVersion]:
         """Versions that have all these tags; see the protocol."""
-        parts = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
-        terms = " AND ".join(parts) if name is None else f"name = {_quoted(name)}"
+        terms = filter_of(name, tags)
         found = self._all(self.client.search_model_versions, filter_string=terms)
         # Some databases compare without regard to case.
-        return [_model_version(v) for v in found if tags.items() <= v.tags.items()]
+        return [
+            _model_version(version)
+            for version in found
+            if name in {None, version.name} and has_tags(version.tags, tags)
+        ]
 
     def run(self, run_id: str) -> Run | None:
         """The run, or None if it was deleted."""
@@ -266,12 +276,6 @@ def _source_model(version: ModelVersion, folder: Path) -> SourceModel:
         flavors=flavors,
         digest=digest_of_files(digest_folder(folder)),
     )
-
-
-def _quoted(text: str) -> str:
-    """For a filter, whose language has no escape for its quotes."""
-    quote = '"' if "'" in text else "'"
-    return f"{quote}{text}{quote}"
 
 
 def _without_credentials(uri: str) -> str:

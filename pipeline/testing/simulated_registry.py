@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pipeline.artifacts import ModelVersion, PromotionRequest
 from pipeline.errors import RequestError
-from pipeline.registries import Run
+from pipeline.registries import Run, has_tags
 
 
 class SimulatedRegistry:
@@ -81,11 +81,13 @@ class SimulatedRegistry:
             page=f"http://registry/{run_id}",
         )
 
-    def tagged_versions(self, name: str | None, tags: Mapping[str, str]) -> list[ModelVersion]:
+    def tagged_versions(
+        self, name: str | None, tags: Mapping[str, str | None]
+    ) -> list[ModelVersion]:
         """As in the protocol; a step."""
         self.step()
         return [
             version
             for version in self.versions.values()
-            if name in {None, version.name} and tags.items() <= version.tags.items()
+            if name in {None, version.name} and has_tags(version.tags, tags)
         ]
