@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from pipeline.cli.config import config_option
 from pipeline.cli.errors import EXIT_CODES, PROBLEMS_REMAIN
 from pipeline.cli.output import emit, json_option, say, table
 from pipeline.errors import UnavailableError
@@ -14,12 +17,14 @@ from pipeline.errors import UnavailableError
 @click.option(
     "--check", is_flag=True, help="Exit with 12 unless what is wished is published and served."
 )
+@config_option
 @json_option
-def status(model: str | None, check: bool, as_json: bool) -> int:  # noqa: FBT001
+def status(model: str | None, check: bool, file: Path | None, as_json: bool) -> int:  # noqa: FBT001
     """Show what MLflow wishes, S3 holds and Triton serves.
 
-    The exit code is 8 if MLflow, S3 or a Triton does not answer. What differs is no failure, unless
-    --check makes it one.
+    Which alias wishes what under which name, tritonpipe.toml says, as for watch. The exit code is 8
+    if MLflow, S3 or a Triton does not answer. What differs is no failure, unless --check makes it
+    one; a version that awaits approval is none.
 
     \b
     Examples:
@@ -27,17 +32,21 @@ def status(model: str | None, check: bool, as_json: bool) -> int:  # noqa: FBT00
       tritonpipe status fraud --json
       tritonpipe status --check || notify-somebody
     """
-    from pipeline.configuration import effective_settings
-    from pipeline.flows.status import status as read_status
+    from pipeline.configuration import load_configuration
+    from pipeline.settings import load_settings
+    from pipeline.watch.rules import rules_of
+    from pipeline.watch.status import status as read_status
 
-    report = read_status(effective_settings(), model=model)
+    configuration = load_configuration(load_settings(), file)
+    settings = configuration.settings_of(None)
+    report = read_status(settings, rules_of(configuration), model=model)
 
     def human() -> None:
-        headers = ["model", f"wished ({report.alias})", "published", "served", "release", "state"]
+        headers = ["model", "wished", "published", "served", "release", "state"]
         rows = [
             [
                 f"  {m.model}" if m.part_of else m.model,
-                _or_dash(m.wished),
+                f"{m.wished} ({m.alias})" if m.wished is not None else "-",
                 _or_dash(m.published),
                 _or_dash(m.served),
                 m.digest[:19],
@@ -48,7 +57,7 @@ def status(model: str | None, check: bool, as_json: bool) -> int:  # noqa: FBT00
         if rows:
             table(headers, rows)
         else:
-            say(f"nothing is published, and no registered model has the alias {report.alias!r}")
+            say("nothing is published, and no alias wishes anything")
 
     emit(report, as_json=as_json, human=human)
     for problem in report.problems:

@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from pipeline.configuration import Configuration, ModelTable
+from pipeline.configuration import Configuration
 from pipeline.watch.difference import Policy
 from pipeline.watch.rounds import DEFAULT_EXPORTS, Plan
-from pipeline.watch.wishes import Rule
+from pipeline.watch.rules import rules_of
 
 WATCH: Final = ".watch"
 """Begins the name of every lead; no model has a name that begins with a dot."""
-
-_OWN_NAME: Final = "{model}"
 
 
 def planned(
@@ -28,7 +26,7 @@ def planned(
     policy: Policy | None = None,
     exports: int | None = None,
 ) -> Plan:
-    """The rules of the configuration, and one for all models that it has no table for.
+    """The plan of one watcher.
 
     Args:
         configuration: From the file and the environment.
@@ -38,11 +36,9 @@ def planned(
         policy: What happens when an alias is removed.
         exports: How many models are exported at once.
     """
-    serve = {alias or configuration.settings_of(None).alias: _OWN_NAME}
-    rules = [_rule(configuration, table, serve) for table in configuration.models]
-    rules.append(Rule(serve=serve, settings=configuration.settings_of(None)))
+    rules = rules_of(configuration, alias=alias)
     return Plan(
-        rules=tuple(rules),
+        rules=rules,
         only=replace(rules[-1], names=names or ("*",), tags=tags or {}),
         base=configuration.settings_of(None),
         policy=policy or Policy(),
@@ -57,13 +53,3 @@ def _name(names: tuple[str, ...], tags: Mapping[str, str]) -> str:
         return WATCH
     selection = json.dumps([sorted(names), sorted(tags.items())])
     return f"{WATCH}-{hashlib.sha256(selection.encode()).hexdigest()[:8]}"
-
-
-def _rule(configuration: Configuration, table: ModelTable, serve: Mapping[str, str]) -> Rule:
-    return Rule(
-        serve=(table.serve or serve) if table.watch else {},
-        settings=configuration.settings_of(table),
-        names=(table.pattern,),
-        requires=table.requires,
-        metrics=table.metrics,
-    )

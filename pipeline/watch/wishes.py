@@ -117,6 +117,25 @@ def wishes_of(
     return Wishes(by_model=found, rules=rules_found, problems=problems, registered=len(everything))
 
 
+def wishes_without_a_name(
+    models: Iterable[RegisteredModel], rules: Sequence[Rule]
+) -> dict[str, tuple[Wish, Rule]]:
+    """The wishes of models that no rule but the last one gives a name in Triton.
+
+    The loop serves them under their own name, be it legal or not. Who promotes by hand may choose
+    another one, and what is served there fulfils the wish as well.
+
+    Returns:
+        By registered model.
+    """
+    return {
+        wish.registered_model: (wish, rule)
+        for model in models
+        for wish, rule in _wishes_of_one(model, rules)
+        if rule.serve == rules[-1].serve
+    }
+
+
 def _wishes_of_one(
     registered: RegisteredModel, rules: Sequence[Rule]
 ) -> Iterator[tuple[Wish, Rule]]:

@@ -15,7 +15,6 @@ from pipeline.artifacts import PromotionRequest
 from pipeline.errors import ConfirmationError, UnavailableError
 from pipeline.flows.progress import silent
 from pipeline.flows.promote import promote
-from pipeline.flows.status import status
 from pipeline.settings import Settings
 from pipeline.stack import Stack
 from pipeline.stack.environment import ensure_server_environment
@@ -23,6 +22,8 @@ from pipeline.stack.part import Part
 from pipeline.stack.ports import free_ports
 from pipeline.stack.state import StateDirectory
 from pipeline.stack.triton_server import launch_triton
+from pipeline.watch.status import status
+from pipeline.watch.wishes import Rule
 
 pytestmark = pytest.mark.integration
 
@@ -91,7 +92,8 @@ def test_a_server_that_does_not_follow_takes_the_release_back(
         both = with_another(settings, http, grpc, 6.0)
         with pytest.raises(ConfirmationError, match=http):
             promote(PromotionRequest(model=name, version=version), both)
-        row = status(both, model=name).models[0]
+        rules = [Rule(serve={"champion": "{model}"}, settings=both)]
+        row = status(both, rules, model=name).models[0]
     assert (row.published, row.served) == (1, 1)
     assert "differ" not in row.state
 

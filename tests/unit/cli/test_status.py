@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from obstore.store import MemoryStore
 
-from pipeline.artifacts import ModelVersion, Release
+from pipeline.artifacts import ModelVersion, PromotionRequest, Release
 from pipeline.cli import tritonpipe
 from pipeline.errors import RequestError, UnavailableError
 from pipeline.flows import inspection as inspection_flow
-from pipeline.flows import status as status_flow
 from pipeline.flows.journal import Journal
 from pipeline.flows.servers import Servers
 from pipeline.manifest import Lineage, Manifest
@@ -25,13 +25,15 @@ from pipeline.samples import Samples
 from pipeline.stores.objects import ObjectStore
 from pipeline.testing.simulated import SimulatedLocks
 from pipeline.triton import VersionState
+from pipeline.watch import status as status_flow
 
 
 class World:
     """What the three sources hold; a source that is down does not answer."""
 
     def __init__(self) -> None:
-        self.aliases: dict[str, int] = {}
+        self.aliases: dict[str, int] = {}  # of champion
+        self.challengers: dict[str, int] = {}
         self.tags: dict[tuple[str, int], dict[str, str]] = {}
         self.index: dict[str, dict[int, VersionState]] = {}
         self.runs: dict[str, Run] = {}
@@ -75,16 +77,25 @@ class World:
     # As a registry.
     def registered_models(self) -> list[RegisteredModel]:
         self.ask("MLflow")
-        return [RegisteredModel(name=m, aliases={"champion": v}) for m, v in self.aliases.items()]
-
-    def tagged_versions(self, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
-        self.ask(f"MLflow about {name}")
-        assert not tags
-        found = [(version, has) for (model, version), has in self.tags.items() if model == name]
+        named = {"champion": self.aliases, "challenger": self.challengers}
         return [
-            ModelVersion(name=name, version=version, run_id=None, source="", tags=has)
-            for version, has in found
+            RegisteredModel(
+                name=name, aliases={a: of[name] for a, of in named.items() if name in of}
+            )
+            for name in sorted(self.aliases | self.challengers)
         ]
+
+    def tags_now(self, version: ModelVersion) -> Mapping[str, str] | None:
+        self.ask(f"MLflow about {version}")
+        return self.tags.get((version.name, version.version))
+
+    def resolve(self, request: PromotionRequest) -> ModelVersion:
+        self.ask(f"MLflow about {request.model}/{request.version}")
+        number = request.version or 0
+        tags = self.tags.get((request.model, number), {})
+        return ModelVersion(
+            name=request.model, version=number, run_id="run-1", source="", tags=tags
+        )
 
     def run(self, run_id: str) -> Run | None:
         self.ask("MLflow")
@@ -148,9 +159,9 @@ def test_only_what_is_wished_is_to_be_promoted(world: World) -> None:
     world.aliases = {"behind": 2, "new": 1}
     assert states() == {
         "behind": "version 2 is wished: promote it",
-        "leftover": "not published, not wished by the alias",
+        "leftover": "not published, not wished by an alias",
         "new": "version 1 is wished: promote it",
-        "old": "served, not wished by the alias",
+        "old": "served, not wished by an alias",
     }
     assert states("new") == {"new": "version 1 is wished: promote it"}
     with pytest.raises(RequestError, match="neither published nor wished"):
@@ -244,12 +255,106 @@ def test_only_what_is_not_as_wished_is_asked_for_its_outcome(world: World) -> No
     world.aliases = {"ok": 1, "behind": 2, "new": 1}
     states()
     assert [r for r in world.requests if "about" in r] == [
-        "MLflow about behind",
-        "MLflow about new",
+        "MLflow about behind/2",
+        "MLflow about new/1",
     ]
     world.requests.clear()
     states("ok")
     assert not [r for r in world.requests if "about" in r]
+
+
+_TABLES = """
+[models."fraud"]
+serve = { champion = "fraud", challenger = "fraud-challenger" }
+
+[models."dev.*"]
+watch = false
+
+[models."careful"]
+requires = { validation_status = "approved" }
+
+[models."measured"]
+metrics = { auc = ">= 0.9" }
+"""
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "tritonpipe.toml"
+    file.write_text(_TABLES)
+    monkeypatch.setenv("TRITONPIPE_CONFIG", str(file))
+    return file
+
+
+def test_each_name_is_compared_with_the_alias_that_its_table_serves_there(
+    world: World, tables: Path
+) -> None:
+    world.aliases, world.challengers = {"fraud": 1}, {"fraud": 2, "plain": 9}
+    world.publish("fraud", 1)
+    world.publish("fraud-challenger", 2, registered="fraud")
+    assert states() == {"fraud": "ok", "fraud-challenger": "ok"} == states("fraud")
+    shown = run("status", "--check").stdout
+    assert "1 (champion)" in shown
+    assert "2 (challenger)" in shown
+    assert not [r for r in world.requests if "about" in r]
+    world.challengers["fraud"] = 3
+    behind = {"fraud": "ok", "fraud-challenger": "version 3 is wished: promote it"}
+    assert states() == states("fraud") == behind
+    run("status", "--check", code=12)
+    run("status", "fraud-challenger", "--check", code=12)
+
+
+def test_a_wish_is_not_fulfilled_under_the_name_of_another(world: World, tables: Path) -> None:
+    world.aliases, world.challengers = {"fraud": 1}, {"fraud": 2}
+    world.publish("fraud-challenger", 2, registered="fraud")
+    assert states()["fraud"] == "version 1 is wished: promote it"
+    world.publish("fraud", 1, registered="other")
+    assert states()["fraud"] == "version 1 is wished: promote it"
+    run("status", "--check", code=12)
+
+
+def test_what_is_left_alone_is_not_missing(world: World, tables: Path) -> None:
+    world.aliases = {"dev.x": 3, "dev.y": 2}
+    world.publish("dev.y", 1)
+    assert states() == {"dev.y": "served, not wished by an alias"}
+    run("status", "--check")
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_what_awaits_approval_is_told_and_is_no_failure(
+    world: World, tables: Path, published: bool
+) -> None:
+    for model in ("careful", "measured"):
+        world.aliases[model] = 2
+        if published:
+            world.publish(model, 1)
+    assert states() == {
+        "careful": "version 2 awaits approval: its tag validation_status is 'missing', "
+        "not 'approved'",
+        "measured": "version 2 awaits approval: its metric auc is missing, not >= 0.9",
+    }
+    run("status", "--check")
+    world.tags = {("careful", 2): {"validation_status": "approved"}}
+    assert states("careful") == {"careful": "version 2 is wished: promote it"}
+    run("status", "--check", code=12)
+    world.publish("careful", 2)
+    run("status", "--check")
+
+
+def test_a_wish_that_no_name_can_fulfil_is_told(world: World, tables: Path) -> None:
+    world.aliases = {"a model": 1}
+    assert list(states()) == ["a model@champion"] == list(states("a model"))
+    run("status", "--check", code=12)
+
+
+def test_the_tables_are_those_of_the_file_that_is_named(world: World, tables: Path) -> None:
+    world.aliases = {"prod.x": 3}
+    run("status", "--check", code=12)
+    tables.write_text('[models."prod.*"]\nwatch = false')
+    other = tables.rename(tables.with_name("other.toml"))
+    tables.write_text("")
+    run("status", "--check", code=12)
+    run("status", "--check", "--config", str(other))
 
 
 def test_a_config_that_is_not_ours_is_not_to_be_promoted(world: World) -> None:

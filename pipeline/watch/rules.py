@@ -1,0 +1,34 @@
+"""How registered models are looked after, from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pipeline.configuration import Configuration, ModelTable
+from pipeline.watch.wishes import Rule
+
+_OWN_NAME: Final = "{model}"
+
+
+def rules_of(configuration: Configuration, *, alias: str = "") -> tuple[Rule, ...]:
+    """The rules of its tables, and a last one for all models that it has no table for.
+
+    Args:
+        configuration: From the file and the environment.
+        alias: The alias of models whose table names none; by default that of the settings.
+    """
+    settings = configuration.settings_of(None)
+    serve = {alias or settings.alias: _OWN_NAME}
+    tables = (_rule(configuration, table, serve) for table in configuration.models)
+    return (*tables, Rule(serve=serve, settings=settings))
+
+
+def _rule(configuration: Configuration, table: ModelTable, serve: Mapping[str, str]) -> Rule:
+    return Rule(
+        serve=(table.serve or serve) if table.watch else {},
+        settings=configuration.settings_of(table),
+        names=(table.pattern,),
+        requires=table.requires,
+        metrics=table.metrics,
+    )
