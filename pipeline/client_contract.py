@@ -24,10 +24,11 @@ def changes_for_clients(before: str, after: str) -> tuple[str, ...]:
         ValueError: A text is no ``config.pbtxt``.
     """
     old, new = config_from_text(before), config_from_text(after)
+    inputs = _specs(old.input, old), _specs(new.input, new)
     return (
-        *_inputs(_specs(old.input, old), _specs(new.input, new)),
+        *_inputs(*inputs),
         *_outputs(_specs(old.output, old), _specs(new.output, new)),
-        *_batches(old.max_batch_size, new.max_batch_size),
+        *_rows(old.max_batch_size, new.max_batch_size, *inputs),
     )
 
 
@@ -54,9 +55,21 @@ def _outputs(old: dict[str, TensorSpec], new: dict[str, TensorSpec]) -> Iterator
             yield f"clients now get {spec} instead of {_form(was)}"
 
 
-def _batches(old: int, new: int) -> Iterator[str]:
-    if 0 < new < old:
-        yield f"clients must now send at most {new} rows in a request instead of {old}"
+def _rows(
+    before: int, most: int, old: dict[str, TensorSpec], new: dict[str, TensorSpec]
+) -> Iterator[str]:
+    """How many rows a request may have now; a config without batching limits them by its shapes."""
+    if most == 0:
+        return
+    alone = [
+        was.shape[0]
+        for name, was in old.items()
+        if was.shape and name in new and _takes(new[name], was)
+    ]
+    rows = [before] if before else alone
+    if DYNAMIC in rows or max(rows, default=0) > most:
+        limit = "any number" if DYNAMIC in rows else max(rows)
+        yield f"clients must now send at most {most} rows in a request instead of {limit}"
 
 
 def _specs(tensors: Sequence[Any], config: Any) -> dict[str, TensorSpec]:

@@ -63,6 +63,23 @@ def test_a_batch_dimension_that_goes_is_told_of_every_tensor() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rows", "most", "told"),
+    [(-1, 64, "any number"), (65, 64, "65"), (64, 64, ""), (64, 65, ""), (1, 1, "")],
+)
+def test_a_limit_of_rows_that_comes_with_batching_is_told(rows: int, most: int, told: str) -> None:
+    alone = BEFORE.replace("size: 64", "size: 0").replace("[13]", f"[{rows}, 13]")
+    alone = alone.replace("dims: [1]", "dims: [-1, 1]")
+    after = BEFORE.replace("size: 64", f"size: {most}")
+    limit = f"clients must now send at most {most} rows in a request instead of {told}"
+    assert changes_for_clients(alone, after) == ((limit,) if told else ())
+
+
+def test_a_limit_of_rows_that_goes_with_batching_is_no_change() -> None:
+    alone = BEFORE.replace("size: 64", "size: 0").replace("dims: [", "dims: [-1, ")
+    assert changes_for_clients(BEFORE, alone) == ()
+
+
 _TENSOR = st.builds(
     '{} {{ name: "{}" data_type: TYPE_{} dims: [{}] }}'.format,
     st.sampled_from(["input", "output"]),
