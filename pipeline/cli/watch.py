@@ -210,6 +210,7 @@ def _tell(event: Event) -> None:
 def _line(event: Event) -> str:
     name = click.style(event.model, bold=True)
     done = event.outcome in {"promoted", "unchanged", "retired"}
+    hint = f"\n          hint: {event.hint}" if event.hint else ""
     match event.kind:
         case "started":
             return f"{name}  {event.wish or 'the alias is gone'}: begun"
@@ -218,7 +219,6 @@ def _line(event: Event) -> str:
         case "ended" if event.outcome == "Interrupted":
             return f"{name}  {event.wish}: undone"
         case "ended":
-            hint = f"\n          hint: {event.hint}" if event.hint else ""
             return f"{name}  {event.wish}: {click.style('failed', fg='red')}: {event.message}{hint}"
         case "cancelled":
             return f"{name}  {event.wish}: given up after {event.seconds:.1f} s: {event.message}"
@@ -234,7 +234,7 @@ def _line(event: Event) -> str:
             return f"{name}  {event.wish}: {click.style('warning', fg='yellow')}: {event.message}"
         case "waiting":
             return f"another watcher is at work: {event.message}"
-    return f"{click.style('warning', fg='yellow')}: {event.message}; trying again"
+    return f"{click.style('warning', fg='yellow')}: {event.message}; trying again{hint}"
 
 
 def _success(event: Event) -> str:

@@ -25,7 +25,7 @@ class Event:
         kind: :data:`STARTED`, :data:`ENDED` or :data:`CANCELLED` for work on one model;
             :data:`STAGE` and :data:`WARNING` within it; :data:`STANDING` when what is true of a
             model changed without work; :data:`LEADING` and :data:`WAITING` for the watcher itself;
-            :data:`ROUND_FAILED` when a source did not answer.
+            :data:`ROUND_FAILED` when a source did not answer, or by a bug.
         at: Seconds since 1970.
         model: Name in Triton; empty if it is about no single one.
         promotion: Names one piece of work through all its events; empty for no work.

@@ -6,6 +6,7 @@ the same moment do no harm, since every model has a lock of its own: it only cos
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +22,8 @@ from pipeline.watch.events import LEADING, ROUND_FAILED, WAITING, Event, Tell
 from pipeline.watch.jobs import Workshop
 from pipeline.watch.pulse import Pulse
 from pipeline.watch.rounds import Plan, Rounds, is_at_rest
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS: Final = 1.0
 """How long one try to lead takes at most; between two of them a stop is heard."""
@@ -38,6 +41,8 @@ def watch(
     tell: Tell,
 ) -> None:
     """Serve what is wished until the bell says stop.
+
+    A round that fails, since a source does not answer or by a bug, is told, and tried again.
 
     Args:
         settings: Where the servers are.
@@ -108,12 +113,20 @@ def _lead(rounds: Rounds, held: Held, bell: Bell, pulse: Pulse, tell: Tell) -> N
             if found.wake_at is not None:
                 pause = min(pause, max(found.wake_at - time.time(), _SHORTEST_PAUSE))
         except TritonpipeError as error:
-            if pulse.failure != error.message:
-                tell(
-                    Event(kind=ROUND_FAILED, at=time.time(), message=error.message, hint=error.hint)
-                )
-            pulse.failed(error.message)
+            _tell_failed(pulse, tell, error.message, error.hint)
+        except Exception as error:  # noqa: BLE001  a bug must not end what serves other models
+            message = f"a round ended by {type(error).__name__}: {error}"
+            if pulse.failure != message:
+                _log.warning("a bug in a round", exc_info=error)
+            _tell_failed(pulse, tell, message, "please report")
         rounds.work.await_news(bell.connection, pause)
+
+
+def _tell_failed(pulse: Pulse, tell: Tell, message: str, hint: str) -> None:
+    """Tell once why rounds fail."""
+    if pulse.failure != message:
+        tell(Event(kind=ROUND_FAILED, at=time.time(), message=message, hint=hint))
+    pulse.failed(message)
 
 
 @contextmanager

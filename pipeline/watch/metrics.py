@@ -46,7 +46,11 @@ def metrics_of(pulse: Pulse) -> Iterator[Metric]:
         "When a round went well last; 0 for never.",
         pulse.last_round or 0.0,
     )
-    yield _gauge("failing", "1 while registry or store do not answer.", float(bool(pulse.failure)))
+    yield _gauge(
+        "failing",
+        "1 while rounds fail, as when registry or store do not answer.",
+        float(bool(pulse.failure)),
+    )
     yield CounterMetricFamily(
         f"{_PREFIX}_rounds", "Rounds that went well.", value=float(pulse.rounds)
     )
