@@ -234,6 +234,15 @@ def _state_of_unwished(
     return RETIRING, what, None
 
 
+def still_served(seen: Seen, policy: Policy) -> Mapping[str, Origin]:
+    """On whose behalf something is served that is wished or published, or to be taken away."""
+    return {
+        model: origin
+        for model, origin in seen.memory.origins.items()
+        if policy.unload or model in seen.wishes.by_model or model in seen.published
+    }
+
+
 def _outdated(seen: Seen) -> list[tuple[str, str]]:
     found = []
     for model, running in seen.running.items():

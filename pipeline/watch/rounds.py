@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pipeline.artifacts import ModelVersion
@@ -26,6 +26,7 @@ from pipeline.watch.difference import (
     difference,
     is_fulfilled,
     still_failing,
+    still_served,
 )
 from pipeline.watch.events import STANDING, Event, Tell
 from pipeline.watch.jobs import Job, Workshop
@@ -38,7 +39,7 @@ from pipeline.watch.outcomes import (
 )
 from pipeline.watch.published import PublishedModels
 from pipeline.watch.readiness import Readiness
-from pipeline.watch.recorded import Recorded, explain
+from pipeline.watch.recorded import Reasons, Recorded
 from pipeline.watch.tasks import Task
 from pipeline.watch.versions import Versions
 from pipeline.watch.wishes import Rule, Wish, wishes_of
@@ -93,6 +94,7 @@ class Rounds:
         self._readiness = Readiness(servers.replicas)
         self._versions = Versions(servers.registry)
         self._recorded = Recorded(servers.registry)
+        self._reasons = Reasons(servers.registry, self._versions, tell)
         self._unreleased: set[Wish] = set()
         self._rules: Mapping[str, Rule] = {}
         self._unwished_since: dict[str, float] = {}
@@ -110,13 +112,17 @@ class Rounds:
         """
         if is_notified:
             self._versions.forget()
+            self._recorded.forget()
         self._take_in()
         seen = self._look()
         found = difference(seen, self._plan.policy)
+        self._remember(self._memory_of(seen))
+        due = self._due(found)
         for model, because in found.cancel.items():
             self.work.cancel(model, because)
-        self._start(found)
-        self._remember(self._memory_of(seen))
+        for task, fingerprint in due:
+            self._unreleased -= {task.wish}
+            self.work.begin(task, fingerprint)
         self._tell_changes(found)
         self._explain(found)
         return found
@@ -134,6 +140,7 @@ class Rounds:
         models = self._servers.registry.registered_models()
         wishes = wishes_of(models, self._plan.rules, only=self._plan.only)
         self._rules = wishes.rules
+        self._versions.keep_only(frozenset(wishes.by_model.values()))
         published = self._published.read()
         unwished = self._memory.origins.keys() - wishes.by_model.keys()
         self._unwished_since = {m: self._unwished_since.get(m, now) for m in unwished}
@@ -172,7 +179,8 @@ class Rounds:
     def _memory_of(self, seen: Seen) -> Memory:
         memory = self._memory or Memory()
         gone = memory.failures.keys() - still_failing(seen).keys()
-        return memory.without_failures(frozenset(gone))
+        origins = still_served(seen, self._plan.policy)
+        return replace(memory.without_failures(frozenset(gone)), origins=origins)
 
     def _remember(self, memory: Memory) -> None:
         self._memory = memory
@@ -181,24 +189,27 @@ class Rounds:
     def _fingerprint(self, wish: Wish, version: ModelVersion | None) -> str:
         return fingerprint_of(wish, version, conditions_of(self._rules[wish.model].settings))
 
-    def _start(self, found: Difference) -> None:
+    def _due(self, found: Difference) -> list[tuple[Task, str]]:
+        """The work that there is room for, with the fingerprint of its wish; starts nothing."""
+        due: list[tuple[Task, str]] = []
         exports = sum(job.is_exporting for job in self.work.jobs.values())
         quick = len(self.work.jobs) - exports
         for model, origin in found.retire.items():
             if model not in self.work.jobs and quick < _QUICK_JOBS:
                 quick += 1
-                self._begin(model, None, origin)
+                due.append(self._task(model, None, origin))
         self._unreleased &= set(found.promote)
         for wish in found.promote:
             if exports >= self._plan.exports and quick >= _QUICK_JOBS:
-                return
+                break
             needs_export = self._needs_export(wish)
             if needs_export:
                 has_room, exports = exports < self._plan.exports, exports + 1
             else:
                 has_room, quick = quick < _QUICK_JOBS, quick + 1
             if has_room:
-                self._begin(wish.model, wish, None, needs_export=needs_export)
+                due.append(self._task(wish.model, wish, None, needs_export=needs_export))
+        return due
 
     def _needs_export(self, wish: Wish) -> bool:
         """Whether no release of the version is recorded; asked once while it waits for room."""
@@ -209,10 +220,9 @@ class Rounds:
             self._unreleased.add(wish)
         return True
 
-    def _begin(
+    def _task(
         self, model: str, wish: Wish | None, origin: Origin | None, *, needs_export: bool = False
-    ) -> None:
-        self._unreleased -= {wish}
+    ) -> tuple[Task, str]:
         fingerprint = ""
         if wish is not None:
             fingerprint = self._fingerprint(wish, self._versions.wished_now(wish))
@@ -224,7 +234,7 @@ class Rounds:
             number=uuid.uuid4().hex[:12],
             needs_export=needs_export,
         )
-        self.work.begin(task, fingerprint)
+        return task, fingerprint
 
     def _take_in(self) -> None:
         """Remember how work ended."""
@@ -249,10 +259,13 @@ class Rounds:
     def _explain(self, found: Difference) -> None:
         """Let the registry say why something is not tried again."""
         failures = self._memory.failures if self._memory else {}
-        for standing in found.standings:
-            if standing.state == REFUSED and standing.wish and standing.model in failures:
-                failure = failures[standing.model]
-                explain(self._servers.registry, self._versions, standing.wish, failure)
+        self._reasons.explain(
+            {
+                standing.wish: failures[standing.model]
+                for standing in found.standings
+                if standing.state == REFUSED and standing.wish and standing.model in failures
+            }
+        )
 
     def _tell_changes(self, found: Difference) -> None:
         """Tell the states that no work announces, when they begin."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 from typing import Final
 
 from pipeline.artifacts import ModelVersion
@@ -10,7 +11,7 @@ from pipeline.errors import RequestError
 from pipeline.registries import Registry, Run
 from pipeline.watch.wishes import Rule, Wish
 
-_LATELY_SECONDS: Final = 30.0
+LATELY_SECONDS: Final = 30.0
 """How long an answer is taken for what is true, unless something was notified."""
 
 
@@ -27,6 +28,10 @@ class Versions:
     def forget(self) -> None:
         """Ask again: something was notified."""
         self._known.clear()
+
+    def keep_only(self, wishes: Set[Wish]) -> None:
+        """Forget what nobody wishes any more."""
+        self._known = {wish: known for wish, known in self._known.items() if wish in wishes}
 
     def wished(self, wish: Wish) -> ModelVersion | None:
         """The version that is wished; None if there is no such version."""
@@ -66,7 +71,7 @@ class Versions:
     ) -> tuple[ModelVersion | None, Run | None]:
         now = time.monotonic()
         known = self._known.get(wish)
-        if known is not None and now - known[0] < _LATELY_SECONDS:
+        if known is not None and now - known[0] < LATELY_SECONDS:
             return known[1], known[2]
         run = None
         try:

@@ -15,8 +15,17 @@ from pipeline.flows.journal import ROLLBACK
 from pipeline.registries import RegisteredModel
 from pipeline.settings import Settings
 from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
-from pipeline.watch.difference import AWAITING, HELD, REFUSED, RETRYING, SERVING, Policy
-from pipeline.watch.events import Event
+from pipeline.watch.difference import (
+    AWAITING,
+    HELD,
+    KEPT,
+    PENDING,
+    REFUSED,
+    RETRYING,
+    SERVING,
+    Policy,
+)
+from pipeline.watch.events import WARNING, Event
 from pipeline.watch.memory import MemoryStore
 from pipeline.watch.outcomes import INTERRUPTED, Outcome
 from pipeline.watch.rounds import Plan, Rounds, is_at_rest
@@ -45,6 +54,8 @@ class Registry:
         self.asked.append("resolve")
         if request.version == 404:
             raise RequestError("no such version")
+        if request.version == 503:
+            raise UnavailableError("MLflow does not answer")
         return ModelVersion(
             name=request.model,
             version=request.version or 0,
@@ -281,6 +292,52 @@ def test_a_registry_that_is_down_stops_nothing_that_is_under_way(stage: Stage) -
     assert stage.states() == {MODEL: SERVING}
 
 
+def test_a_source_that_fails_for_one_model_fails_the_round_before_anything_is_started(
+    stage: Stage,
+) -> None:
+    stage.wish("a", 1)
+    stage.wish("b", 503)
+    for _round in range(2):
+        with pytest.raises(UnavailableError):
+            stage.rounds.step()
+    assert stage.hands.jobs == []
+    stage.wish("b", 1)
+    stage.rounds.step()
+    assert set(stage.under_way) == {"a", "b"}
+
+
+def test_what_cannot_be_remembered_is_not_started(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.wish(MODEL, 1)
+    stage.rounds.step()
+    stage.end(REFUSAL)
+    stage.wish("other", 1)
+    monkeypatch.setattr(stage.scene.records, "put", _full)
+    with pytest.raises(UnavailableError):
+        stage.rounds.step()
+    assert len(stage.hands.jobs) == 1
+    monkeypatch.undo()
+    assert stage.states() == {MODEL: REFUSED, "other": PENDING}
+
+
+def _full(_key: str, _data: bytes) -> None:
+    raise UnavailableError("the store is full")
+
+
+def test_what_is_neither_wished_nor_published_any_more_is_forgotten(stage: Stage) -> None:
+    stage.wish(MODEL, 1)
+    stage.rounds.step()
+    stage.promote(1)
+    stage.rounds.step()
+    stage.registry.aliases.clear()
+    assert stage.states() == {MODEL: KEPT}
+    stage.scene.store.delete([f"{MODEL}/config.pbtxt"])  # somebody has taken it away
+    stage.rounds.step()
+    assert stage.states() == {}
+    assert MemoryStore(stage.scene.records, ".watch").load().origins == {}
+
+
 def test_exports_are_few_at_once_and_recorded_releases_do_not_wait_for_them(stage: Stage) -> None:
     stage.rounds = stage.new_watcher(exports=1)
     stage.scene.publish(1, 2)
@@ -329,6 +386,10 @@ def test_a_removed_alias_takes_away_only_what_it_brought(stage: Stage) -> None:
     assert MemoryStore(stage.scene.records, ".watch").load().origins == {}
 
 
+def _refused(_version: ModelVersion, _tags: Mapping[str, str]) -> None:
+    raise UnavailableError("a string cannot contain NUL")
+
+
 class TestRecord:
     """What is served, and the registry was not told."""
 
@@ -354,6 +415,7 @@ class TestRecord:
         assert stage.states() == {MODEL: RETRYING}
         assert stage.states() == {MODEL: RETRYING}
         stage.registry.claims[MODEL] = (MODEL, 1)
+        stage.rounds.step(is_notified=True)
         assert stage.states() == {MODEL: SERVING}
 
     @pytest.mark.parametrize("claim", [None, (MODEL, 2), ("another", 1)])
@@ -373,6 +435,21 @@ class TestRecord:
         stage.end(REFUSAL)
         assert stage.states() == {MODEL: REFUSED}
         assert stage.registry.tags["tritonpipe.reason"] == REFUSAL.message
+
+    def test_a_registry_that_does_not_take_the_reason_of_one_fails_no_round(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stage.wish(MODEL, 1)
+        stage.rounds.step()
+        stage.end(REFUSAL)
+        monkeypatch.setattr(stage.registry, "record", _refused)
+        for _round in range(3):
+            assert stage.states() == {MODEL: REFUSED}
+        stage.wish("other", 1)
+        stage.rounds.step()
+        assert set(stage.under_way) == {"other"}
+        told = [event for event in stage.events if event.kind == WARNING]
+        assert [event.model for event in told] == [MODEL]
 
     def test_it_is_looked_up_once_for_all_that_are_served(self, stage: Stage) -> None:
         stage.scene.publish(1)
