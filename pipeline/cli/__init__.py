@@ -22,7 +22,7 @@ from pipeline.cli.copy import copy
 from pipeline.cli.demo import demo
 from pipeline.cli.inspect import inspect
 from pipeline.cli.mirror import mirror
-from pipeline.cli.output import say
+from pipeline.cli.output import PrintableFormatter, say
 from pipeline.cli.publish import publish
 from pipeline.cli.retire import retire
 from pipeline.cli.stack import stack
@@ -50,11 +50,9 @@ def tritonpipe(verbose: bool) -> None:  # noqa: FBT001  click passes flags as bo
       tritonpipe promote iris@champion   or one by hand: export, check, publish, confirm
       tritonpipe status                  wished, published, served
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[log], level=logging.INFO if verbose else logging.WARNING)
     if not verbose:
         # Its retries are told again, in words, by the error at the end.
         logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.output import emit, json_option, say, table
+from pipeline.cli.output import emit, json_option, print_line, say, table
 
 if TYPE_CHECKING:
     from pipeline.flows.audit import Answered, Audit
@@ -44,7 +44,7 @@ def audit(model: str, at: str, as_json: bool) -> None:  # noqa: FBT001
 
 def _print(found: Audit) -> None:
     if not found.answered:
-        click.echo(f"nothing was served as {found.model} at {found.at}")
+        print_line(f"nothing was served as {found.model} at {found.at}")
     for answered in found.answered:
         verb = "answered" if answered.is_certain else "may have answered"
         attempt = answered.attempt

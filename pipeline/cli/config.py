@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.output import emit, json_option, say, table
+from pipeline.cli.output import emit, json_option, print_line, say, table
 from pipeline.cli.references import request_from_text
 from pipeline.errors import RequestError, SettingsError, UnavailableError
 
@@ -67,7 +67,7 @@ def check(file: Path | None, as_json: bool) -> None:  # noqa: FBT001
             ]
             for t in found.models
         ]
-        click.echo(f"{found.path} is right")
+        print_line(f"{found.path} is right")
         if rows:
             table(["models", "served", "required", "settings"], rows)
 

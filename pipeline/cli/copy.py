@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipeline.cli.output import StageLog, emit, json_option
+from pipeline.cli.output import StageLog, emit, json_option, print_line
 from pipeline.cli.references import request_from_text
 
 
@@ -35,5 +35,5 @@ def copy(source: str, name: str, alias: str, to: str, as_json: bool) -> None:  #
     emit(
         found,
         as_json=as_json,
-        human=lambda: click.echo(f"{found.source} {verb} {found.name}/{found.version}"),
+        human=lambda: print_line(f"{found.source} {verb} {found.name}/{found.version}"),
     )

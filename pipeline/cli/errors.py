@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from pipeline import errors
+from pipeline.cli.output import say
 
 EXIT_CODES: Final[dict[type[errors.TritonpipeError], int]] = {
     errors.RequestError: 3,
@@ -45,9 +46,9 @@ def report(error: errors.TritonpipeError, *, as_json: bool) -> int:
         document = {"kind": kind, "message": error.message, "hint": error.hint, "exit_code": code}
         click.echo(json.dumps({"error": document}, indent=1))
         return code
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    say(f"{click.style('error:', fg='red', bold=True)} {error.message}")
     if error.hint:
-        click.echo(f"{click.style(' hint:', fg='yellow', bold=True)} {error.hint}", err=True)
+        say(f"{click.style(' hint:', fg='yellow', bold=True)} {error.hint}")
     return code
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.output import StageLog, dry_run_option, emit, json_option, say, table
+from pipeline.cli.output import StageLog, dry_run_option, emit, json_option, print_line, say, table
 from pipeline.cli.references import release_from_text, request_from_text
 from pipeline.errors import RequestError
 
@@ -115,7 +115,7 @@ def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None: 
         emit(
             plan,
             as_json=as_json,
-            human=lambda: click.echo(
+            human=lambda: print_line(
                 f"{plan.model}: version {plan.version} would be served instead of {plan.previous}"
             ),
         )
@@ -124,7 +124,7 @@ def rollback(model: str, to: int | None, dry_run: bool, as_json: bool) -> None: 
     emit(
         result,
         as_json=as_json,
-        human=lambda: click.echo(
+        human=lambda: print_line(
             f"{result.plan.model}: version {result.plan.version} is served again "
             f"instead of {result.plan.previous}"
         ),
@@ -136,16 +136,16 @@ def print_plan(plan: PublishPlan) -> None:
     for part in plan.parts:
         print_plan(part)
     if replace(plan, parts=()).is_empty:
-        click.echo(f"{plan.model}/{plan.version} is published and committed: nothing to do")
+        print_line(f"{plan.model}/{plan.version} is published and committed: nothing to do")
         return
     for key in plan.deletes:
-        click.echo(f"delete  {key}  (left behind by a publication that never committed)")
+        print_line(f"delete  {key}  (left behind by a publication that never committed)")
     for file in plan.uploads:
-        click.echo(f"upload  {plan.model}/{plan.version}/{file.path}  {file.size} bytes")
+        print_line(f"upload  {plan.model}/{plan.version}/{file.path}  {file.size} bytes")
     if plan.signed:
-        click.echo(f"upload  {plan.model}/{plan.version}/manifest.json.sig")
+        print_line(f"upload  {plan.model}/{plan.version}/manifest.json.sig")
     if plan.commit:
         before = "nothing" if plan.previous is None else f"version {plan.previous}"
-        click.echo(f"commit  {plan.model}/config.pbtxt  version {plan.version} instead of {before}")
+        print_line(f"commit  {plan.model}/config.pbtxt  version {plan.version} instead of {before}")
     for change in plan.client_changes:
-        click.echo(f"warning {change}")
+        print_line(f"warning {change}")

@@ -1,23 +1,51 @@
 """What commands print: data on stdout, words on stderr, never the other way round.
 
-A command hands over values; whether they become a table or JSON is decided here.
+A command hands over values; whether they become a table or JSON is decided here. So is what a
+terminal gets: names, tags and reasons are other people's, and none of their characters controls it.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from pipeline.serialization import to_json
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_COLORS: Final = re.compile("(\x1b\\[(?:0|1|3[0-7])m)")
+"""Bold, colors and their end: what ``click.style`` writes for us, and harmless from others."""
+
+
+def printable(text: str) -> str:
+    """The text with every character escaped that is not printable, but line feeds and tabs."""
+    return "".join(
+        part if _COLORS.fullmatch(part) else "".join(map(_printable, part))
+        for part in _COLORS.split(text)
+    )
+
+
+def _printable(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats lines of the log as words are printed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return printable(super().format(record))
 
 
 def json_option(command: F) -> F:
@@ -44,7 +72,12 @@ def emit(value: Any, *, as_json: bool, human: Callable[[], None]) -> None:
 
 def say(text: str) -> None:
     """Print words for a person, on stderr."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
+
+
+def print_line(text: str) -> None:
+    """Print data for a person that is no table, on stdout."""
+    click.echo(printable(text))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
@@ -54,11 +87,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     from rich.text import Text
 
     # As plain strings, what looks like markup (paths=[/data]) would vanish or be an error.
-    grid = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    grid = Table(title=printable(title) or None, title_justify="left", box=None, pad_edge=False)
     for header in headers:
-        grid.add_column(Text(header), overflow="fold")
+        grid.add_column(Text(printable(header)), overflow="fold")
     for row in rows:
-        grid.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        grid.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     Console(width=None if sys.stdout.isatty() else 160).print(grid)
 
 
@@ -79,14 +112,15 @@ class StageLog:
         """Show ``stage`` while the body runs; the yielded function says how far it is."""
         from rich.text import Text
 
+        stage = printable(stage)
         outcome, mark = "", Text("✗", style="red")
         started = time.perf_counter()
         with self._console.status(Text(f"{stage} …")) as animation:
 
             def describe(text: str) -> None:
                 nonlocal outcome
-                outcome = text
-                animation.update(Text(f"{stage} … {text}"))
+                outcome = printable(text)
+                animation.update(Text(f"{stage} … {outcome}"))
 
             try:
                 yield describe

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.output import StageLog, dry_run_option, emit, json_option
+from pipeline.cli.output import StageLog, dry_run_option, emit, json_option, print_line
 
 if TYPE_CHECKING:
     from pipeline.flows.retire import RetireResult
@@ -46,4 +46,4 @@ def _print(found: RetireResult, *, dry_run: bool) -> None:
     versions = ", ".join(map(str, found.versions)) or "none"
     parts = f", with {' and '.join(found.parts)}" if found.parts else ""
     served = "nothing was served" if found.version is None else f"version {found.version} served"
-    click.echo(f"{found.model}{parts}: {served}; versions {verb}: {versions}")
+    print_line(f"{found.model}{parts}: {served}; versions {verb}: {versions}")

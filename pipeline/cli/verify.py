@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import StageLog, emit, json_option, table
+from pipeline.cli.output import StageLog, emit, json_option, print_line, table
 from pipeline.cli.references import release_from_text
 
 
@@ -42,7 +42,7 @@ def verify(model: str, as_json: bool) -> None:  # noqa: FBT001
             f"{protocol} {ms:.1f} ms"
             for protocol, ms in found.confirmation.latency_milliseconds.items()
         )
-        click.echo(
+        print_line(
             f"{found.model}/{found.confirmation.version} answers as recorded on {found.servers} "
             f"of {found.servers} servers: {latency}"
         )
@@ -81,7 +81,7 @@ def verify_release(release: str, public_key: Path | None, as_json: bool) -> None
 
     def human() -> None:
         config = "and its config " if found.served else "(not served) "
-        click.echo(
+        print_line(
             f"{found.model}/{found.version} {config}as it was signed: {found.files} files, "
             f"{found.bytes} bytes, {found.digest[:19]}"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import emit, json_option, say, table
+from pipeline.cli.output import emit, json_option, print_line, say, table
 from pipeline.errors import RequestError, SettingsError, UnavailableError
 
 
@@ -49,7 +49,7 @@ def install(url: str, secret_file: Path, test: bool, as_json: bool) -> None:  # 
     emit(
         {"webhook": made, "is_new": is_new, "delivery": delivery},
         as_json=as_json,
-        human=lambda: click.echo(f"webhook to {made.url} {verb} at {webhooks.address}"),
+        human=lambda: print_line(f"webhook to {made.url} {verb} at {webhooks.address}"),
     )
     if delivery is not None and not delivery.is_accepted:
         answer = f" with status {delivery.status}" if delivery.status else ""
@@ -101,7 +101,7 @@ def remove(url: str, as_json: bool) -> None:  # noqa: FBT001
         )
     for each in found:
         webhooks.remove(each)
-    emit(found, as_json=as_json, human=lambda: click.echo(f"webhook to {url} removed"))
+    emit(found, as_json=as_json, human=lambda: print_line(f"webhook to {url} removed"))
 
 
 def _secret(file: Path) -> str:
