@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.errors import SettingsError
@@ -36,6 +37,9 @@ AUTHOR_SETTINGS: Final[tuple[AuthorSetting, ...]] = get_args(AuthorSetting)
 
 _BATCH_SIZE = Field(ge=1, le=2**20)
 """Triton's config holds more, but each largest batch is run by the check before it is served."""
+
+_MOST_BATCH_SIZES: Final = 64
+"""That are preferred: more than anybody has measured, and few enough for Triton's batcher."""
 
 
 class Settings(BaseSettings):
@@ -74,8 +78,8 @@ class Settings(BaseSettings):
     """Largest batch that Triton's dynamic batcher forms."""
 
     preferred_batch_sizes: Annotated[tuple[Annotated[int, _BATCH_SIZE], ...], NoDecode] = ()
-    """Batch sizes that are sent at once when reached, separated by commas; none means as large as
-    possible."""
+    """At most 64 batch sizes that are sent at once when reached, separated by commas; none means as
+    large as possible."""
 
     max_queue_delay_microseconds: Annotated[int, Field(ge=0, le=60_000_000)] = 100
     """How long a request may wait for others to share its batch."""
@@ -176,6 +180,16 @@ class Settings(BaseSettings):
     def _values_or_none(cls, value: object) -> object:
         parts = _split_at_commas(value)
         return [] if parts == ["none"] else parts
+
+    @field_validator("preferred_batch_sizes")
+    @classmethod
+    def _few_sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        sizes = tuple(dict.fromkeys(value))
+        if len(sizes) > _MOST_BATCH_SIZES:
+            raise PydanticCustomError(
+                "too_many_sizes", f"expected at most {_MOST_BATCH_SIZES} different sizes"
+            )
+        return sizes
 
     def explicit(self, *names: str) -> dict[str, float]:
         """Those of these settings that were set, not those that have their default."""

@@ -14,13 +14,13 @@ from pydantic import ValidationError
 
 from pipeline.configuration import Configuration, load_configuration
 from pipeline.errors import RequestError, SettingsError
-from pipeline.flows.serving_options import SERVING
+from pipeline.flows.serving_options import OPTIONS
 from pipeline.settings import Settings, load_settings
 
 _log = logging.getLogger(__name__)
 
 SETTINGS: Final = (
-    *SERVING,
+    *OPTIONS,
     "relative_tolerance",
     "absolute_tolerance",
     "allowed_row_fraction",
@@ -87,7 +87,7 @@ def options_from_config(config: Mapping[str, Any] | None) -> Options:
     }
     return Options(
         configuration=load_configuration(_settings(overrides)),
-        serving=frozenset(name for name in SERVING if name in wanted),
+        serving=frozenset(name for name in OPTIONS if name in wanted),
         golden=_path(wanted.get(GOLDEN)),
         state_directory=_path(wanted.get(STATE_DIRECTORY)),
     )

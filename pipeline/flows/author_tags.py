@@ -23,6 +23,7 @@ from pipeline.errors import ModelError
 from pipeline.flows.claims import TAG_PREFIX, is_recorded
 from pipeline.flows.copy_version import COPIED_FROM
 from pipeline.flows.packing import TAG as PYFUNC
+from pipeline.flows.serving_options import shown
 from pipeline.settings import AUTHOR_SETTINGS, Settings
 
 RETRY: Final = f"{TAG_PREFIX}retry"
@@ -63,7 +64,7 @@ class AuthorTag:
 
     Attributes:
         key: The tag.
-        value: What it says.
+        value: What it says; where it counts, as it is understood.
         place: What has it, in words.
         verdict: What becomes of it.
         reason: Why it does not count, in words; empty if it does.
@@ -151,6 +152,7 @@ def chosen_settings(
         if verdict is Verdict.COUNTS:
             try:
                 values[name] = getattr(Settings.model_validate({name: value}), name)
+                value = shown(values[name])
             except ValidationError as error:
                 told = error.errors()[0]["msg"].replace("Input should be", "expected")
                 verdict, reason = Verdict.WRONG, told
@@ -179,5 +181,5 @@ def _verdict(name: str, settings: Settings, origin: str) -> tuple[Verdict, str]:
         why = "author_tags leaves it out" if name in AUTHOR_SETTINGS else "it is not the author's"
         return Verdict.NOT_THE_AUTHORS, f"{why}; who runs the pipeline sets it in {where}"
     if name in settings.model_fields_set:
-        return Verdict.OVERRIDDEN, f"{origin} says {getattr(settings, name)}"
+        return Verdict.OVERRIDDEN, f"{origin} says {shown(getattr(settings, name))}"
     return Verdict.COUNTS, ""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pipeline.model_config import ServingOptions, config_from_text
 from pipeline.settings import Settings
 
-SERVING: Final = (
+OPTIONS: Final = (
     "max_batch_size",
     "preferred_batch_sizes",
     "max_queue_delay_microseconds",
@@ -24,10 +24,10 @@ SERVING: Final = (
 
 def serving_options(settings: Settings) -> ServingOptions:
     """The part of the settings that ends up in ``config.pbtxt``."""
-    return ServingOptions(**{name: getattr(settings, name) for name in SERVING})
+    return ServingOptions(**{name: getattr(settings, name) for name in OPTIONS})
 
 
-def differences(config: str, settings: Settings, names: Collection[str] = SERVING) -> list[str]:
+def differences(config: str, settings: Settings, names: Collection[str] = OPTIONS) -> list[str]:
     """Which of these options a config has otherwise than the settings, with what it has.
 
     A model without batching has none of those of batching, whatever was wished.
@@ -39,8 +39,8 @@ def differences(config: str, settings: Settings, names: Collection[str] = SERVIN
     """
     found = _made_with(config)
     return [
-        f"{name} {_shown(found[name])} (not {_shown(wished)})"
-        for name in SERVING
+        f"{name} {shown(found[name])} (not {shown(wished)})"
+        for name in OPTIONS
         if name in names and name in found and found[name] != (wished := _wished(settings, name))
     ]
 
@@ -68,5 +68,6 @@ def _wished(settings: Settings, name: str) -> Any:
     return getattr(settings, name)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The value of a setting, as a tag or a variable has it."""
     return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

@@ -17,7 +17,7 @@ def test_addresses_keep_the_names_of_their_own_tools(monkeypatch: pytest.MonkeyP
 
 
 def test_lists_are_read_as_json_or_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in ("[8, 32]", "8,32"):
+    for text in ("[8, 32]", "8,32", "8, 32, 8"):
         monkeypatch.setenv("TRITONPIPE_PREFERRED_BATCH_SIZES", text)
         assert load_settings().preferred_batch_sizes == (8, 32)
 

@@ -130,6 +130,11 @@ def test_to_let_a_model_run_its_own_code_is_said_on_a_version_alone() -> None:
         ("max_batch_size", "9999999999", "expected less than or equal to 1048576"),
         ("preferred_batch_sizes", "8,many", "expected a valid integer"),
         ("preferred_batch_sizes", "0", "expected greater than or equal to 1"),
+        (
+            "preferred_batch_sizes",
+            ",".join(map(str, range(1, 66))),
+            "expected at most 64 different sizes",
+        ),
         ("max_queue_delay_microseconds", "-1", "expected greater than or equal to 0"),
         ("instances", "1.5", "expected a valid integer"),
         ("instances", "", "expected a valid integer"),
@@ -152,8 +157,30 @@ def test_a_value_that_is_wrong_is_told_with_its_place_and_what_is_expected(
         assert found.settings == Settings()
         with pytest.raises(ModelError) as caught:
             found.required()
-        assert f"the tag tritonpipe.{name}={text!r} of {place}: {expected}" in caught.value.message
+        shown = f"{text[:60]}…" if len(text) > 60 else text
+        assert f"the tag tritonpipe.{name}={shown!r} of {place}: {expected}" in caught.value.message
         assert "delete it" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("max_batch_size", "\n\n5\r\n", "5"),
+        ("preferred_batch_sizes", "1,\n\x1c2 ", "1,2"),
+        ("preferred_batch_sizes", ",".join(["7", "8"] * 30_000), "7,8"),
+        (
+            "preferred_batch_sizes",
+            ",".join(map(str, range(1, 65))),
+            ",".join(map(str, range(1, 65))),
+        ),
+        ("preferred_batch_sizes", " none", "none"),
+        ("relative_tolerance", "1E-3", "0.001"),
+    ],
+)
+def test_what_counts_is_told_as_it_is_understood(name: str, text: str, told: str) -> None:
+    found = chosen(Settings(), {name: text})
+    assert [(tag.verdict, tag.value) for tag in found.tags] == [(Verdict.COUNTS, told)]
+    assert found == chosen(Settings(), {name: told})
 
 
 def test_all_that_is_wrong_is_told_at_once_and_what_does_not_count_is_not() -> None:
