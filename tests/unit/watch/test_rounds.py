@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, cast
@@ -26,11 +27,11 @@ from pipeline.watch.difference import (
     Policy,
 )
 from pipeline.watch.events import WARNING, Event
-from pipeline.watch.memory import MemoryStore
+from pipeline.watch.memory import Failure, MemoryStore, Origin
 from pipeline.watch.outcomes import INTERRUPTED, Outcome
 from pipeline.watch.rounds import Plan, Rounds, is_at_rest
 from pipeline.watch.tasks import Task
-from pipeline.watch.wishes import Rule
+from pipeline.watch.wishes import Rule, Wish
 
 
 class Registry:
@@ -336,6 +337,22 @@ def test_what_is_neither_wished_nor_published_any_more_is_forgotten(stage: Stage
     stage.rounds.step()
     assert stage.states() == {}
     assert MemoryStore(stage.scene.records, ".watch").load().origins == {}
+
+
+def test_what_is_kept_does_not_grow_with_the_wishes_that_come_and_go(stage: Stage) -> None:
+    outcomes = [REFUSAL, Outcome(kind="promoted"), Outcome(kind="UnavailableError"), None]
+    kept = []
+    for number in range(1, 25):
+        stage.registry.aliases = {f"m{number}": {"champion": number}, MODEL: {"champion": number}}
+        stage.rounds.step()
+        for job in stage.hands.jobs:
+            job.outcome = job.outcome or outcomes[number % len(outcomes)]
+        stage.rounds.step()
+        stage.hands.jobs.clear()
+        if number % 12 == 0:
+            gc.collect()
+            kept.append(sum(isinstance(each, Wish | Failure | Origin) for each in gc.get_objects()))
+    assert kept[0] == kept[1]
 
 
 def test_exports_are_few_at_once_and_recorded_releases_do_not_wait_for_them(stage: Stage) -> None:
