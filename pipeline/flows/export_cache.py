@@ -20,10 +20,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import pipeline
 from pipeline.artifacts import Export, SourceModel
 from pipeline.flows.installed import installed_distributions
 from pipeline.manifest import digest_folder, digest_of_files
@@ -210,25 +211,32 @@ def export_key(source: SourceModel, exporter: str) -> str:
 
 
 def tools_fingerprint() -> str:
-    """Changes when Python, an installed distribution or our own exporting code does."""
-    document = [sys.version, _distributions(), _own_code()]
+    """Changes when Python, an installed distribution or our own exporting code does.
+
+    It is that of this moment, also in a process that runs for months.
+    """
+    document = [sys.version, installed_distributions(), _own_code()]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
-@cache
-def _distributions() -> list[str]:
-    return installed_distributions()
-
-
-@cache
 def _own_code() -> str:
     """Of everything that an export can run; a release number does not tell a developer's edit."""
-    import pipeline
+    package = os.path.dirname(pipeline.__file__)  # noqa: PTH120  a Path is slow, and this is often asked
+    found = [
+        (entry.path, entry.stat().st_mtime_ns)
+        for folder in (package, f"{package}/exporters")
+        for entry in os.scandir(folder)
+        if entry.name.endswith(".py")
+    ]
+    return _digest(tuple(sorted(found)))
 
-    package = Path(pipeline.__file__).parent
+
+@lru_cache(maxsize=1)
+def _digest(files: tuple[tuple[str, int], ...]) -> str:
+    """Of the names and contents of files, each given with the time of its last change."""
     digest = hashlib.sha256()
-    for path in sorted([*package.glob("*.py"), *(package / "exporters").rglob("*.py")]):
-        digest.update(path.name.encode() + path.read_bytes())
+    for name, _ in files:
+        digest.update(Path(name).name.encode() + Path(name).read_bytes())
     return digest.hexdigest()
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import pipeline
 from pipeline.artifacts import Export, ModelVersion, OnnxModel, Probe, SourceModel
 from pipeline.flows import export_cache
-from pipeline.flows.export_cache import ExportCache, export_key
+from pipeline.flows.export_cache import ExportCache, export_key, tools_fingerprint
 from pipeline.manifest import digest_folder, digest_of_files
 
 Make = Callable[[Path], Export]
@@ -100,12 +102,33 @@ def test_what_decides_the_bytes_is_in_the_name(
         export_key(source_of("e", tmp_path), "onnx"),
         export_key(source, "pytorch"),
     }
-    monkeypatch.setattr(export_cache, "_distributions", lambda: ["torch==1"])
+    monkeypatch.setattr(export_cache, "installed_distributions", lambda: ["torch==1"])
     names.add(export_key(source, "onnx"))
     monkeypatch.setattr(export_cache, "_own_code", lambda: "edited")
     names.add(export_key(source, "onnx"))
     assert len(names) == 5
     assert export_key(source, "onnx") == export_key(source_of("d", tmp_path, version=9), "onnx")
+
+
+def test_what_is_installed_or_edited_meanwhile_is_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watcher runs for months, and tries again what was refused when its tools have changed."""
+    package, site = tmp_path / "pipeline", tmp_path / "site"
+    (package / "exporters").mkdir(parents=True)
+    site.mkdir()
+    module = package / "exporters" / "torch.py"
+    module.write_text("1")
+    monkeypatch.setattr(pipeline, "__file__", str(package / "__init__.py"))
+    monkeypatch.syspath_prepend(site)
+    names = [tools_fingerprint()]
+    (site / "torch-2.9.0.dist-info").mkdir()
+    names.append(tools_fingerprint())
+    module.write_text("2")
+    os.utime(module, (1.0, 1.0))
+    names.append(tools_fingerprint())
+    assert len(set(names)) == 3
+    assert tools_fingerprint() == names[-1]
 
 
 @pytest.mark.parametrize("change", ["altered", "missing", "added", "no description", "nonsense"])
