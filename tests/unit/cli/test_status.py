@@ -304,6 +304,29 @@ def test_each_name_is_compared_with_the_alias_that_its_table_serves_there(
     run("status", "fraud-challenger", "--check", code=12)
 
 
+@pytest.mark.parametrize("name", ["fraud-challenger", "elsewhere"])
+def test_parts_are_compared_with_the_wish_for_the_name_that_clients_ask(
+    world: World, tables: Path, name: str
+) -> None:
+    registered = "fraud" if name == "fraud-challenger" else "texts"
+    world.aliases, world.challengers = {"texts": 2}, {"fraud": 2}
+    names = (name, f"{name}.network", f"{name}.tokenizer")
+    for model in names:
+        world.publish(model, 2, registered=registered)
+        world.journal.append(
+            model,
+            action="promote",
+            event="confirmed",
+            version=2,
+            previous=None,
+            together=tuple(f"{each}/2" for each in names),
+        )
+    found = states(name)
+    assert found == dict.fromkeys(names, "ok")
+    world.aliases["texts"] = world.challengers["fraud"] = 3
+    assert states(name) == dict.fromkeys(names, "version 3 is wished: promote it")
+
+
 def test_a_wish_is_not_fulfilled_under_the_name_of_another(world: World, tables: Path) -> None:
     world.aliases, world.challengers = {"fraud": 1}, {"fraud": 2}
     world.publish("fraud-challenger", 2, registered="fraud")
