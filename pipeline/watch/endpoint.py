@@ -5,6 +5,7 @@ A thread of its own, so that probes are answered while a round waits for a serve
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import sys
@@ -14,7 +15,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from pipeline.errors import SettingsError
@@ -60,7 +61,9 @@ def application(pulse: Pulse, bell: Bell, notifications: Notifications | None) -
         return Response(rendered(pulse), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def standings(_request: Request) -> Response:
-        return JSONResponse({"models": to_json(pulse.standings), "failure": pulse.failure})
+        document = {"models": to_json(pulse.standings), "failure": pulse.failure}
+        # Escaped, since a model's words may hold what UTF-8 cannot.
+        return Response(json.dumps(document), media_type="application/json")
 
     return Starlette(
         routes=[
@@ -111,6 +114,6 @@ async def _bounded_body(request: Request) -> bytes | None:
 
 
 def _verdict(*, is_well: bool, words: str) -> Response:
-    return PlainTextResponse(
-        "ok\n" if is_well else f"{words}\n", status_code=200 if is_well else 503
-    )
+    text = "ok" if is_well else words
+    content = f"{text}\n".encode(errors="backslashreplace")
+    return PlainTextResponse(content, status_code=200 if is_well else 503)
