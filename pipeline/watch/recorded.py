@@ -15,7 +15,7 @@ from typing import Final
 
 from pipeline.artifacts import ModelVersion
 from pipeline.errors import ModelError, RefusedError, TritonpipeError, UnavailableError
-from pipeline.flows.claims import FAILED, REFUSED, SERVING, TAG_PREFIX, claim_tag
+from pipeline.flows.claims import FAILED, REFUSED, SERVING, TAG_PREFIX, claim_tag, reason_text
 from pipeline.flows.record import record_reason
 from pipeline.registries import Registry
 from pipeline.watch.events import WARNING, Event, Tell
@@ -143,8 +143,10 @@ class Reasons:
 def _is_explained(version: ModelVersion, failure: Failure) -> bool:
     """Whether it says why, or that it is served under another name."""
     state, reason = (version.tags.get(TAG_PREFIX + name, "") for name in ("state", "reason"))
-    is_told = state in {REFUSED, FAILED} and reason != "" and failure.message.startswith(reason)
-    return is_told or bool(_claimed_names(version))
+    wanted = reason_text(failure.message)
+    # Of a reason with more lines than were known when it was recorded, the beginning is there.
+    is_told = wanted.startswith(reason) if reason else not wanted
+    return (state in {REFUSED, FAILED} and is_told) or bool(_claimed_names(version))
 
 
 def _claimed_names(version: ModelVersion) -> Set[str]:

@@ -98,6 +98,17 @@ def test_what_is_not_tried_again_says_why_and_is_told_once(kind: str, state: str
     assert scene.requests == once
 
 
+@pytest.mark.parametrize(
+    "message", ["\x00", "bad \x00 \udcff", "a\n" * 400, "", " it has", "é" * 499]
+)
+def test_a_reason_that_is_not_kept_as_it_is_is_told_once_too(message: str) -> None:
+    scene = Scene()
+    scene.explain(failure(message=message))
+    once = scene.requests
+    scene.explain(failure(message=message))
+    assert (scene.requests, scene.told) == (once, [])
+
+
 @pytest.mark.parametrize("length", [20, 5000])
 def test_what_says_so_already_is_left_alone(length: int) -> None:
     scene = Scene()
