@@ -135,13 +135,16 @@ def enter(
         parent: Process id of the parent.
         writable: Folders that may be written; the current one is in one of them.
         readable: Files and folders that must stay visible, besides those that Python needs.
-        known: What :func:`tried` found in the process that this one is a fork of. Then nothing is
-            tried, and the process ends with the status :data:`NOT_AS_TRIED` if it does not work.
+        known: What :func:`tried` found in the process that this one is a fork of. If that was the
+            strongest level, nothing is tried, and the process ends with the status
+            :data:`NOT_AS_TRIED` if it does not work.
 
     Raises:
         SettingsError: Isolation is required, and the kernel refuses it.
     """
     wanted = _accessible(readable)
+    if known is not None and known.level != _LEVELS[0]:
+        known = None  # what was refused then may be allowed now
     if known is None or mode is Mode.OFF:
         world = _world(writable, (*wanted, *_accessible(_needed_by_python())))
         entered = _strongest(mode, world)

@@ -230,6 +230,25 @@ tell(network=entered.level.network, told=entered.told, seen=(package / "__init__
     assert "package/__init__.py leads to what is hidden" in found["told"]
 
 
+@pytest.mark.parametrize("way", ["tried"], indirect=True)
+@pytest.mark.parametrize("mode", ["AUTO", "REQUIRE"])
+def test_what_was_refused_to_another_process_once_is_tried_again(
+    run: Callable[..., Any], mode: str
+) -> None:
+    """The reason may have been that of a moment: a full disk, too many open files."""
+    found = run(
+        f"""
+known = isolation.Entered(level=isolation.Level(), reason="no space left on device")
+os.chdir(here / "own")
+entered = isolation.enter(Mode.{mode}, parent=os.getppid(), writable=[here / "own"],
+                          readable=[here / "home" / "model"], known=known)
+tell(missing=entered.level.missing, told=entered.told, files=entered.level.files,
+     others=attempt(lambda: (here / "others" / "file").write_text("x")))
+"""
+    )
+    assert found == {"told": "", "files": True, "others": "EROFS"}
+
+
 def test_a_kernel_that_refuses_is_told_about(run: Callable[..., Any]) -> None:
     found = run(
         REFUSED
