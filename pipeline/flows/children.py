@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -21,6 +22,7 @@ GUARD_SECONDS: Final = 10.0
 
 _POLL_SECONDS: Final = 0.02
 _zygotes: list[socket.socket] = []
+_when_unanswered: list[Callable[[], None]] = []
 
 
 class Child(Protocol):
@@ -36,9 +38,15 @@ class Child(Protocol):
         """
 
 
-def fork_from(requests: socket.socket) -> None:
-    """Have all children of this process forked by the zygote that is asked through a socket."""
+def fork_from(requests: socket.socket, unanswered: Callable[[], None] = lambda: None) -> None:
+    """Have all children of this process forked by a zygote, as long as it answers.
+
+    Args:
+        requests: Where it is asked.
+        unanswered: Called when it hangs.
+    """
     _zygotes[:] = [requests]
+    _when_unanswered[:] = [unanswered]
 
 
 def start_child(request: Request, log: int) -> Child:
@@ -48,13 +56,28 @@ def start_child(request: Request, log: int) -> Child:
         request: What it shall do.
         log: Descriptor of the file for its output.
     """
-    for requests in _zygotes:
-        child = forked(requests, request, log)
-        if child is not None:
-            return child
+    return _forked(request, log) or FreshChild(request, log)
+
+
+def _forked(request: Request, log: int) -> Child | None:
+    if not _zygotes:
+        return None
+    try:
+        child = forked(_zygotes[0], request, log)
+    except ValueError as error:
+        _log.info("this child is a fresh interpreter: %s", error)
+        return None
+    except TimeoutError as error:
+        _log.warning("the zygote hangs: %s; children are started as fresh interpreters", error)
+        for tell in _when_unanswered:
+            tell()
+        child = None
+    else:
+        if child is None:
+            _log.info("the zygote has ended: children are started as fresh interpreters")
+    if child is None:
         _zygotes.clear()
-        _log.info("the zygote does not answer: children are started as fresh interpreters")
-    return FreshChild(request, log)
+    return child
 
 
 class FreshChild:

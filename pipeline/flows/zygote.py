@@ -15,13 +15,15 @@ import json
 import logging
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from signal import SIGKILL
 from typing import Final
 
 from pipeline.flows.child_environment import common_environment
@@ -36,8 +38,16 @@ MOST_BYTES: Final = 2**17
 _PATIENCE_SECONDS: Final = 30.0
 """How long a zygote may take to answer; it does when everything is imported."""
 
-_END_SECONDS: Final = 20.0
+_LONGEST_POLL_SECONDS: Final = 2.0e6
+"""What the kernel takes: a poll counts milliseconds in 31 bits."""
+
+_MOST_LAST_WORDS: Final = 300
+
+_CHILD_END_SECONDS: Final = 20.0
 """How long the end of a child may take; it is killed before."""
+
+_END_SECONDS: Final = 5.0
+"""How long that of a zygote may take before it is killed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +67,7 @@ class Request:
     exporter: str = ""
 
     def to_bytes(self) -> bytes:
-        """As a message."""
+        """As a message, which may be longer than what can be sent."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
@@ -70,21 +80,35 @@ class Zygote:
     """The process, which imports its libraries in the background.
 
     It ends when this object is closed, or when everybody who could ask it has ended.
+
+    Attributes:
+        requests: Where to ask.
+        started: When it was, by the monotonic clock.
+
+    Raises:
+        OSError: It cannot be started.
     """
 
     def __init__(self) -> None:
-        self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-X", "faulthandler", "-m", "pipeline.flows.zygote_main"]
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603  our own module
-                [*command, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=common_environment(os.environ),
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+        folder = tempfile.gettempdir()
+        self.started = time.monotonic()
+        command = [sys.executable, "-P", "-s", "-X", "faulthandler"]
+        command += ["-m", "pipeline.flows.zygote_main"]
+        with ExitStack() as stack:
+            self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.enter_context(self.requests)
+            self._errors = stack.enter_context(os.fdopen(os.memfd_create("zygote"), "rb"))
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603  our own module
+                    [*command, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._errors,
+                    env={**common_environment(os.environ), "TMPDIR": folder},
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            stack.pop_all()
 
     @property
     def pid(self) -> int:
@@ -96,11 +120,29 @@ class Zygote:
         """Whether it runs; one that has ended is reaped."""
         return self._process.poll() is None
 
+    @property
+    def failure(self) -> str:
+        """How it ended, with its last words; empty while it runs, or if all was in good order."""
+        code = self._process.poll() or 0
+        if code == 0:
+            return ""
+        how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
+        size = os.fstat(self._errors.fileno()).st_size
+        begin = max(0, size - _MOST_LAST_WORDS)
+        words = os.pread(self._errors.fileno(), _MOST_LAST_WORDS, begin)
+        lines = words.decode(errors="replace").strip().splitlines()
+        return f"ended with {how}" + (f": {lines[-1]}" if lines else "")
+
     def close(self) -> None:
-        """End it; what it has forked goes on."""
+        """End it, also one that hangs; what it has forked goes on."""
         self.requests.close()
         self._process.terminate()
-        self._process.wait()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
 
 
 class ForkedChild:
@@ -118,9 +160,9 @@ class ForkedChild:
         """End it and all that it started; gives its exit status."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
-        status = self._told(_END_SECONDS)
+        status = self._told(_CHILD_END_SECONDS)
         self._connection.close()
-        return -SIGKILL if status is None else status
+        return -signal.SIGKILL if status is None else status
 
     def _told(self, seconds: float) -> int | None:
         """Its exit status; None if it still runs after ``seconds``."""
@@ -129,37 +171,48 @@ class ForkedChild:
             with suppress(ConnectionError):
                 words = self._connection.recv(MOST_BYTES)
             # Without a word: the process that watched over it was killed, and it with that one.
-            self._status = int(words) if words else -SIGKILL
+            self._status = int(words) if words else -signal.SIGKILL
         return self._status
 
 
 def forked(requests: socket.socket, request: Request, log: int) -> ForkedChild | None:
-    """Have a child forked; None if the zygote is dead, does not answer, or cannot do it.
+    """Have a child forked; None if the zygote has ended, or cannot do it.
 
     Args:
         requests: Where to ask.
-        request: What the child is to do; it has not begun with it where this gives None.
+        request: What the child is to do; it has not begun with it where this gives no child.
         log: Descriptor of the file for its output.
+
+    Raises:
+        TimeoutError: The zygote does not answer.
+        ValueError: The request is too long to be sent.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        with theirs:
-            descriptors = [theirs.fileno(), log]
-            message = request.to_bytes()
-            socket.send_fds(requests, [message], descriptors, socket.MSG_DONTWAIT)
-        if _is_readable(ours, _PATIENCE_SECONDS) and ours.recv(MOST_BYTES) == READY:
-            ours.send(GO)
-            return ForkedChild(ours)
-    except OSError as error:
-        _log.debug("the zygote cannot be asked: %s", error)
-    except BaseException:
-        ours.close()
-        raise
-    ours.close()
+    message = request.to_bytes()
+    if len(message) > MOST_BYTES:
+        raise ValueError(f"a request of {len(message)} bytes is not sent")
+    with ExitStack() as stack:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        stack.enter_context(ours)
+        try:
+            with theirs:
+                descriptors = [theirs.fileno(), log]
+                socket.send_fds(requests, [message], descriptors, socket.MSG_DONTWAIT)
+            is_answered = _is_readable(ours, _PATIENCE_SECONDS)
+            if is_answered and ours.recv(MOST_BYTES) == READY:
+                ours.send(GO)
+                stack.pop_all()
+                return ForkedChild(ours)
+        except BlockingIOError:  # so many wait already that there is no room for another
+            is_answered = False
+        except OSError as error:
+            _log.debug("the zygote cannot be asked: %s", error)
+            is_answered = True
+    if not is_answered:
+        raise TimeoutError(f"no answer within {_PATIENCE_SECONDS:.0f} s")
     return None
 
 
 def _is_readable(connection: socket.socket, seconds: float) -> bool:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
-    return bool(poll.poll(seconds * 1000.0))
+    return bool(poll.poll(min(seconds, _LONGEST_POLL_SECONDS) * 1000.0))

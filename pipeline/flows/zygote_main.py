@@ -6,7 +6,7 @@ process, is over before anybody waits. The spare watches over its child, and tel
 
 Guarantees: when the other end of its socket is closed everywhere, it ends; when that of a job is
 closed, the job ends. Only a process with one thread is ever forked, and none in which libraries
-are older than those that are installed.
+are older than those that are installed. With exit code 0 it ends only as it should.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -56,12 +57,17 @@ AFTER_USE: Final = {
     "lightgbm": ("mlflow.lightgbm", "lightgbm"),
     "catboost": ("mlflow.catboost", "catboost"),
     "pytorch": ("mlflow.pytorch", "torch", "onnxscript"),
-    "transformers": ("mlflow.transformers", "torch", "onnxscript", "transformers"),
+    "transformers": ("mlflow.transformers", "torch", "onnxscript"),
 }
 """What exporters need, imported when they were used for the first time.
 
-TensorFlow is missing on purpose: it starts threads when it is imported.
+Two are missing on purpose: TensorFlow starts threads when it is imported, and Transformers
+notes then where its files go, below a home that is not that of a fork.
 """
+
+
+_OVER: Final = "over"
+"""Said by a spare when nothing is to be forked any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,18 +142,24 @@ def _installed(code: Iterable[Path]) -> Set[str]:
 
 
 def _next_exporter(zygote: _Zygote) -> str | None:
-    """Wait until a spare was asked for something; gives the exporter, None at the end of it all."""
+    """Wait until a spare was asked for something; gives the exporter, None at the end of it all.
+
+    Raises:
+        SystemExit: This process, or what waited, is not as it should be.
+    """
     if _fork() == 0:  # has libraries of linear algebra end the threads that wait for work
         os._exit(0)
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208  a fork would lack the others
-        return None
+        sys.exit("a library has started a thread that does not end")
     told, telling = os.pipe()
     if _fork() == 0:
         _stand_by(zygote, telling)
     os.close(telling)
     with os.fdopen(told, "rb") as pipe:
         words = pipe.read().decode()
-    return words.removesuffix("\n") if words else None
+    if not words:
+        sys.exit("what waited for the next request was killed, or failed")
+    return None if words == _OVER else words.removesuffix("\n")
 
 
 def _fork() -> int:
@@ -175,9 +187,14 @@ def _stand_by(zygote: _Zygote, telling: int) -> NoReturn:
         if message and _installed(zygote.code) == zygote.installed:
             os.write(telling, f"{Request.from_bytes(message).exporter}\n".encode())
             os.close(telling)
-            _oversee(child, ours, message, *descriptors)
+            with suppress(ConnectionError):  # nobody waits any more
+                _oversee(child, ours, message, *descriptors)
+        else:
+            os.write(telling, _OVER.encode())
         ours.close()
         os.waitpid(child, 0)  # it ends by itself if it was given nothing to do
+    except Exception:  # noqa: BLE001  the process ends with it
+        traceback.print_exc()
     finally:
         os._exit(0)
 

@@ -22,7 +22,7 @@ from pipeline.flows.promote import promote
 from pipeline.flows.retire import retire
 from pipeline.watch.memory import Origin
 from pipeline.watch.outcomes import BUG, INTERRUPTED, Outcome
-from pipeline.watch.tasks import Begun, Passed, Task, Warned
+from pipeline.watch.tasks import Begun, Passed, Task, Unanswered, Warned
 
 UNWANTED = Outcome(kind=INTERRUPTED, message="ended because it was no longer wanted")
 
@@ -30,7 +30,7 @@ UNWANTED = Outcome(kind=INTERRUPTED, message="ended because it was no longer wan
 def work(
     task: Task, sender: Connection, lifeline: Connection, zygote: socket.socket | None
 ) -> None:
-    """Do a task; what happens is sent as :class:`Begun`, :class:`Passed`, :class:`Warned`.
+    """Do a task; what happens is sent in the words of :mod:`pipeline.watch.tasks`.
 
     The last thing that is sent is an :class:`Outcome`. SIGTERM ends it as Ctrl-C ends a command.
 
@@ -44,10 +44,10 @@ def work(
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tempfile.tempdir = None
-    if zygote is not None:
-        fork_from(zygote)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     voice = _Voice(sender)
+    if zygote is not None:
+        fork_from(zygote, unanswered=lambda: voice.send(Unanswered()))
     logging.getLogger("pipeline").addHandler(voice)
     try:
         signal.signal(signal.SIGTERM, _interrupt)

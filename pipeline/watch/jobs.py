@@ -11,15 +11,15 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ensure_running
 from typing import Any, Final
 
-from pipeline.flows.zygote import Zygote
 from pipeline.watch.job_process import UNWANTED, work
 from pipeline.watch.outcomes import DIED, Outcome
-from pipeline.watch.tasks import Begun, Passed, Task, Warned
+from pipeline.watch.tasks import Begun, Passed, Task, Unanswered, Warned
+from pipeline.watch.zygotes import Zygotes
 
 _PRELOADED: Final = (
     "pipeline.watch.job_process",
@@ -35,6 +35,9 @@ _BEFORE_EXPORTED: Final = frozenset({"start", "resolve", "fetch", "export", "che
 class Job:
     """One process at work.
 
+    Args:
+        unanswered: Called when the process that its children are forked from hangs.
+
     Attributes:
         task: What it does.
         stage: Where it is.
@@ -44,7 +47,12 @@ class Job:
     """
 
     def __init__(
-        self, task: Task, process: Any, receiver: Connection, lifeline: Connection
+        self,
+        task: Task,
+        process: Any,
+        receiver: Connection,
+        lifeline: Connection,
+        unanswered: Callable[[], None] = lambda: None,
     ) -> None:
         self.task = task
         self.stage = "start"
@@ -54,6 +62,7 @@ class Job:
         self._process = process
         self._receiver = receiver
         self._lifeline = lifeline
+        self._unanswered = unanswered
         self._outcome: Outcome | None = None
         self._is_silent = False
         self._untold: list[Passed | Warned] = []
@@ -81,14 +90,17 @@ class Job:
     def take_in(self) -> bool:
         """Take in its news; whether they change what others may do."""
         was_exporting = self.is_exporting
+        self._listen()
+        return self.is_exporting != was_exporting or not self._process.is_alive()
+
+    def _listen(self) -> None:
         try:
-            while self._receiver.poll():
+            while not self._is_silent and self._receiver.poll():
                 self._hear(self._receiver.recv())
         except (EOFError, OSError):
             self._is_silent = True
-        return self.is_exporting != was_exporting or not self._process.is_alive()
 
-    def _hear(self, news: Begun | Passed | Warned | Outcome) -> None:
+    def _hear(self, news: Begun | Passed | Warned | Unanswered | Outcome) -> None:
         match news:
             case Begun():
                 self.stage = news.stage
@@ -99,6 +111,8 @@ class Job:
                 self._untold.append(news)
             case Warned():
                 self._untold.append(news)
+            case Unanswered():
+                self._unanswered()
 
     def untold(self) -> list[Passed | Warned]:
         """What it has said since the last call, as far as it was taken in."""
@@ -112,6 +126,7 @@ class Job:
 
     def _end(self) -> Outcome:
         self._process.join()
+        self._listen()  # it may have spoken after we listened, and before it ended
         code = self._process.exitcode
         self._receiver.close()
         self._lifeline.close()
@@ -134,36 +149,35 @@ class Workshop:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(_PRELOADED))
-        self._zygote: Zygote | None = None
+        self._zygotes = Zygotes()
 
     def warm_up(self) -> None:
         """Have everything imported by the time of the first job; returns at once."""
         ensure_running()
-        if self._zygote is not None and not self._zygote.is_alive:
-            self._zygote.close()  # its libraries are older than those that are installed now
-            self._zygote = None
-        if self._zygote is None:
-            with suppress(OSError):  # without it, children are interpreters of their own
-                self._zygote = Zygote()
+        self._zygotes.ready()
 
     def close(self) -> None:
         """End what children are forked from; no job is at work any more."""
-        if self._zygote is not None:
-            self._zygote.close()
-            self._zygote = None
+        self._zygotes.close()
 
     def start(self, task: Task) -> Job:
         """Start one."""
-        self.warm_up()
+        ensure_running()
+        zygote = self._zygotes.ready()
         receiver, sender = self._context.Pipe(duplex=False)
         listened, lifeline = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=work,
-            args=(task, sender, listened, self._zygote and self._zygote.requests),
+            args=(task, sender, listened, zygote and zygote.requests),
             name=task.number,
             daemon=True,
         )
         process.start()
         sender.close()
         listened.close()
-        return Job(task, process, receiver, lifeline)
+
+        def unanswered() -> None:
+            if zygote is not None:
+                self._zygotes.unanswered(zygote)
+
+        return Job(task, process, receiver, lifeline, unanswered)

@@ -57,3 +57,8 @@ class Warned:
     """Something that somebody should know, although the work goes on."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The process that children are forked from hangs."""
