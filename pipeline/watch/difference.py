@@ -165,8 +165,8 @@ def _state_of(seen: Seen, wish: Wish) -> tuple[str, str, float | None]:
     is_proven = published is not None and is_fulfilled(wish, published)
     if is_proven and not missing:
         return SERVING, "", None
-    if published is not None and published.taken_back == wish.version:
-        by = published.rolled_back_by
+    if published is not None and wish.version in published.taken_back:
+        by = published.taken_back[wish.version]
         return HELD, f"{by} rolled back from version {wish.version} to {published.version}", None
     if seen.unmet.get(wish.model):
         return AWAITING, seen.unmet[wish.model], None

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pipeline.errors import ConflictError
-from pipeline.flows.journal import (
-    COMMITTING,
-    CONFIRMED,
-    ROLLBACK,
-    Journal,
-    JournalEntry,
-    attempts,
-    open_attempt,
-)
+from pipeline.flows.journal import Journal, open_attempt
 from pipeline.flows.publish import read_state
+from pipeline.flows.taken_back import taken_back
 from pipeline.model_config import CONFIG_NAME
 from pipeline.repository_names import is_legal_model
 from pipeline.stores import Store, StoredObject
@@ -38,9 +31,8 @@ class Published:
             it is not known.
         is_proven: Whether the last attempt has an outcome. A run that was killed, or is at work
             now, has none.
-        taken_back: The version that somebody rolled back from, or does now, if that is the last
-            thing that happened; else None.
-        rolled_back_by: Who it was; empty likewise.
+        taken_back: The versions that were rolled back from since the last promotion, or are now,
+            and by whom.
         problem: What could not be read; empty if all could.
     """
 
@@ -48,8 +40,7 @@ class Published:
     version: int | None
     registered_model: str
     is_proven: bool = True
-    taken_back: int | None = None
-    rolled_back_by: str = ""
+    taken_back: Mapping[int, str] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -101,22 +92,13 @@ class PublishedModels:
                 is_proven=False,
                 problem=error.message,
             )
-        taken_back = _last_rollback(entries)
         return Published(
             model=model,
             version=version,
             registered_model=release.manifest.lineage.registered_model if release else "",
             is_proven=open_attempt(entries) is None,
-            taken_back=taken_back.previous if taken_back else None,
-            rolled_back_by=taken_back.by if taken_back else "",
+            taken_back=taken_back(entries),
         )
-
-
-def _last_rollback(entries: list[JournalEntry]) -> JournalEntry | None:
-    """The last attempt of all, if it was a rollback that is proven or under way."""
-    last = next(reversed(attempts(entries)), None)
-    is_wanted = last is not None and last.event in {COMMITTING, CONFIRMED}
-    return last if last and is_wanted and last.action == ROLLBACK else None
 
 
 def _configs(objects: Iterable[StoredObject]) -> dict[str, tuple[object, ...]]:

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from pipeline.errors import RequestError, TritonpipeError, UnavailableError
-from pipeline.flows.journal import CONFIRMED, FAILED, ROLLBACK, JournalEntry, attempts
+from pipeline.flows.journal import FAILED, JournalEntry, attempts
 from pipeline.flows.parts import owner_of
 from pipeline.flows.publish import read_state
 from pipeline.flows.servers import open_servers
+from pipeline.flows.taken_back import taken_back
 from pipeline.settings import Settings
 from pipeline.watch.sources import Sources, read_sources
 from pipeline.watch.wishes import Rule, Wish
@@ -197,9 +198,9 @@ def _state(
     wish, rule = wished
     if (published, registered) == (wish.version, wish.registered_model):
         return "ok", True
-    taken_back = _taken_back(wish.version, events) if published is not None else ""
-    if taken_back:
-        return taken_back, False
+    decided = _decided_against(wish.version, events) if published is not None else ""
+    if decided:
+        return decided, False
     found = sources.unfulfilled(wish, rule)
     return found.reason, found.awaits_approval
 
@@ -220,10 +221,10 @@ def _disagreement(serving: dict[str, int | None]) -> str:
     return "the servers differ: " + ", ".join(f"{a} serves {v}" for a, v in serving.items())
 
 
-def _taken_back(wished: int, events: list[JournalEntry]) -> str:
-    last = next(reversed(attempts(events)), None)
-    if last and last.action == ROLLBACK and last.event == CONFIRMED and last.previous == wished:
+def _decided_against(wished: int, events: list[JournalEntry]) -> str:
+    if wished in taken_back(events):
         return f"rolled back from version {wished}, which the alias still wishes"
+    last = next(reversed(attempts(events)), None)
     if last and last.event == FAILED and last.version == wished:
         return f"version {wished} is wished, but the server refused it"
     return ""

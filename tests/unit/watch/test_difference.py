@@ -131,7 +131,7 @@ def test_its_failure_is_forgotten_when_it_is_seen_to_be_served() -> None:
 
 
 def test_a_version_that_somebody_rolled_back_from_waits_for_another_wish() -> None:
-    there = published(7, taken_back=8, rolled_back_by="eve@host")
+    there = published(7, taken_back={8: "eve@host"})
     found = decide(seen(wish(8), there=(there,)))
     assert (only(found).state, found.promote) == (HELD, ())
     assert "eve@host" in only(found).reason
@@ -248,7 +248,7 @@ VERSIONS = st.integers(1, 3)
     wished=VERSIONS,
     there=st.none() | VERSIONS,
     is_proven=st.booleans(),
-    taken_back=st.none() | VERSIONS,
+    taken_back=st.sets(VERSIONS),
     failed=st.none() | st.sampled_from([None, NOW - 1, NOW + 1]),
     has_failure=st.booleans(),
     running=st.none() | VERSIONS,
@@ -257,7 +257,7 @@ def test_one_thing_at_a_time_and_never_both_rest_and_work(
     wished: int,
     there: int | None,
     is_proven: bool,
-    taken_back: int | None,
+    taken_back: set[int],
     failed: float | None,
     has_failure: bool,
     running: int | None,
@@ -266,7 +266,7 @@ def test_one_thing_at_a_time_and_never_both_rest_and_work(
         wish(wished),
         there=()
         if there is None
-        else (published(there, is_proven=is_proven, taken_back=taken_back),),
+        else (published(there, is_proven=is_proven, taken_back=dict.fromkeys(taken_back, "eve")),),
         memory=Memory(failures={"fraud": failure(failed)} if has_failure else {}),
         fingerprints={"fraud": "f"},
         running={} if running is None else {"fraud": wish(running)},
