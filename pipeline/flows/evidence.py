@@ -74,9 +74,12 @@ class Evidence:
 
     @property
     def expected(self) -> int | None:
-        """The version that was proven last and is to be served now; None if there is none."""
+        """The version that was proven last and is to be served now.
+
+        None if there is none, also after the model was taken away.
+        """
         history = self.holdings.served_before(max(self.named, default=None))
-        return history[-1] if history else None
+        return history[-1] if history and not self.holdings.is_collected(history[-1]) else None
 
 
 def examine(repository: Repository, model: str, index: Index) -> Evidence:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -24,9 +25,12 @@ from pipeline.flows.fsck import Check, CheckReport
 from pipeline.flows.garbage import Collector
 from pipeline.flows.journal import ROLLBACK
 from pipeline.flows.progress import silent
+from pipeline.flows.retire import take_away
+from pipeline.settings import Settings
 from pipeline.stores import StoredObject
 from pipeline.stores.objects import ObjectStore
 from pipeline.testing.simulated import Fault, Killed, SimulatedStore, World
+from pipeline.testing.simulated_registry import SimulatedRegistry
 from pipeline.testing.simulated_repository import MODEL, SimulatedRepository
 from pipeline.triton import VersionState
 
@@ -266,6 +270,21 @@ def test_a_collected_release_is_not_missed(scene: SimulatedRepository) -> None:
     ).collect((), dry_run=False)
     assert scene.folders() == {2, 3}
     assert check(scene).findings == ()
+
+
+def test_a_model_that_was_taken_away_is_not_missed(scene: SimulatedRepository) -> None:
+    registry = SimulatedRegistry()
+    for version in (1, 2, 3):
+        registry.register(MODEL, version)
+    take_away(
+        replace(scene.servers, registry=cast("Any", registry)),
+        MODEL,
+        settings=Settings(lock_seconds=0),
+        reason="",
+        progress=silent,
+    )
+    assert check(scene).findings == ()
+    assert check(scene, repair=True).repairs == ()
 
 
 def test_releases_whose_files_are_gone_are_told_from_near_and_far(
