@@ -19,6 +19,7 @@ from pipeline.flows.journal import (
     COMMITTING,
     CONFIRMED,
     REPAIRED,
+    RETIRE,
     Journal,
     JournalEntry,
 )
@@ -59,7 +60,8 @@ class Attempt:
         source: Where its files come from; empty if it is not known.
         together: The releases that were switched as one, ``MODEL/N``; empty for one on its own.
         served_from: When it began to be what clients get; None if it never was.
-        served_until: When another one was proven instead; None while it is served.
+        served_until: When another one was proven instead, or the model was taken away; None while it
+            is served.
         served_seconds: How long it was served, or has been until now; None if it never was, or if
             the end was not written down.
     """
@@ -196,9 +198,13 @@ def _attempt(
 
 def _with_service(rows: list[Attempt], committed: int | None, now: datetime) -> list[Attempt]:
     """Add when each attempt was what clients got."""
-    served = [place for place, _row in enumerate(rows) if _was_served(rows, place, committed)]
+    served = {place for place, _row in enumerate(rows) if _was_served(rows, place, committed)}
+    taken_away = {place for place, row in enumerate(rows) if row.action == RETIRE}
+    changes = sorted(served | taken_away)
     found = list(rows)
-    for place, successor in zip(served, [*served[1:], None], strict=True):
+    for place, successor in zip(changes, [*changes[1:], None], strict=True):
+        if place not in served:
+            continue
         start = rows[place].ended or rows[place].started
         end = None if successor is None else rows[successor].ended or rows[successor].started
         is_now = successor is None and rows[place].version == committed

@@ -133,6 +133,20 @@ def test_what_is_no_longer_committed_has_no_known_end(store: ObjectStore, journa
     assert row.served_from is not None
 
 
+def test_a_model_that_was_taken_away_was_served_until_then(
+    store: ObjectStore, journal: Journal
+) -> None:
+    first, taken_away, again = served(
+        store, journal, 1,
+        "promote 1 committing", "promote 1 confirmed",
+        "retire 1 collected",
+        "promote 1 committing", "promote 1 confirmed",
+    )  # fmt: skip
+    assert first.served_until == taken_away.started
+    assert first.served_seconds is not None
+    assert (taken_away.served_from, again.served_until) == (None, None)
+
+
 def test_the_newest_come_first_and_the_rest_is_counted(
     store: ObjectStore, journal: Journal
 ) -> None:
