@@ -60,8 +60,8 @@ class Attempt:
         source: Where its files come from; empty if it is not known.
         together: The releases that were switched as one, ``MODEL/N``; empty for one on its own.
         served_from: When it began to be what clients get; None if it never was.
-        served_until: When another one was proven instead, or the model was taken away; None while it
-            is served.
+        served_until: When another one was proven instead, or the model was taken away; None while
+            it is served.
         served_seconds: How long it was served, or has been until now; None if it never was, or if
             the end was not written down.
     """
