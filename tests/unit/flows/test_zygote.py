@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, run
 from typing import Any
@@ -88,6 +88,17 @@ def family(pid: int) -> list[psutil.Process]:
 def assert_all_end(processes: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(processes, timeout=30)
     assert not alive
+
+
+@contextmanager
+def suspended(processes: list[psutil.Process]) -> Iterator[None]:
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 def await_end(zygote: Zygote) -> None:
@@ -309,12 +320,8 @@ def test_one_that_hangs_is_not_waited_for_and_never_begins_later(
     processes = family(zygote.pid)
     request = Request(job_file=str(tmp_path / "job"), home=str(tmp_path), environment={})
     with (tmp_path / "log").open("wb") as log:
-        for process in processes:
-            process.suspend()
-        with pytest.raises(TimeoutError):
+        with suspended(processes), pytest.raises(TimeoutError):
             forked(zygote.requests, request, log.fileno())
-        for process in processes:
-            process.resume()
         assert_all_end(processes[1:])
     assert (tmp_path / "log").read_bytes() == b"", "it looked for the job"
     assert zygote.is_alive
@@ -335,13 +342,9 @@ def test_one_that_hangs_is_told_about_once_and_not_asked_again(
     request = Request(
         job_file=str(tmp_path / "job"), home=str(tmp_path), environment=dict(os.environ)
     )
-    with (tmp_path / "log").open("wb") as log:
-        for process in processes:
-            process.suspend()
+    with (tmp_path / "log").open("wb") as log, suspended(processes):
         for _ in range(2):
             children.start_child(request, log.fileno()).end()
-        for process in processes:
-            process.resume()
     assert told == ["hangs"]
     (warning,) = [r.message for r in caplog.records if r.levelname == "WARNING"]
     assert warning.startswith("the zygote hangs: no answer within")

@@ -14,7 +14,7 @@ from pipeline.settings import Settings
 from pipeline.watch import jobs
 from pipeline.watch.jobs import Job, Workshop
 from pipeline.watch.outcomes import Outcome
-from pipeline.watch.tasks import Task
+from pipeline.watch.tasks import Task, Unanswered
 
 FORKS = multiprocessing.get_context("fork")
 
@@ -55,6 +55,7 @@ class EndsWhenAskedFor:
 
     def _work(self, sender: Connection) -> None:
         self._released.wait()
+        sender.send(Unanswered())
         sender.send(Outcome(kind="promoted"))
 
     def is_alive(self) -> bool:
@@ -70,6 +71,9 @@ def test_the_last_word_of_a_job_is_heard_whenever_it_comes() -> None:
     receiver, sender = FORKS.Pipe(duplex=False)
     listened, lifeline = FORKS.Pipe(duplex=False)
     task = Task(model="m", wish=None, settings=Settings(), number="1")
-    job = Job(task, EndsWhenAskedFor(sender), receiver, lifeline)
+    told: list[str] = []
+    process = EndsWhenAskedFor(sender)
+    job = Job(task, process, receiver, lifeline, lambda: told.append("the zygote hangs"))
     with listened:
         assert job.poll() == Outcome(kind="promoted")
+    assert told == ["the zygote hangs"]
