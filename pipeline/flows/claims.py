@@ -8,7 +8,7 @@ computed from the claims: the same claims give the same tags, whatever the order
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -112,21 +112,22 @@ def _claim(text: str) -> Claim:
     return found
 
 
-def state_tags(tags: Tags, otherwise: Standing) -> dict[str, str | None]:
+def state_tags(tags: Tags, otherwise: Callable[[], Standing]) -> dict[str, str | None]:
     """What the tags of the state have to be.
 
     Args:
         tags: All tags of the version.
-        otherwise: What becomes of it if it is served nowhere.
+        otherwise: What becomes of it; asked if it is served nowhere.
     """
     claims = claims_of(tags)
     if claims:
         return _of_served(claims)
-    is_same = tags.get(f"{TAG_PREFIX}state") == otherwise.state
+    standing = otherwise()
+    is_same = tags.get(f"{TAG_PREFIX}state") == standing.state
     return _named(
-        state=otherwise.state,
-        reason=reason_text(otherwise.reason),
-        since=tags.get(f"{TAG_PREFIX}since", otherwise.at) if is_same else otherwise.at,
+        state=standing.state,
+        reason=reason_text(standing.reason),
+        since=tags.get(f"{TAG_PREFIX}since", standing.at) if is_same else standing.at,
     )
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.errors import ConflictError
-from pipeline.flows.journal import JournalEntry, open_attempt, served_history, was_confirmed
+from pipeline.flows.journal import (
+    COLLECTED,
+    CONFIRMED,
+    JournalEntry,
+    open_attempt,
+    served_history,
+    was_confirmed,
+)
 from pipeline.flows.publish import RepositoryState
 from pipeline.flows.release import recorded_release
 from pipeline.flows.servers import Servers
@@ -48,6 +55,20 @@ def last_proven(servers: Servers, state: RepositoryState, entries: list[JournalE
     if attempt.previous is None:
         return Fallback(version=None, config=None)
     return _recorded(servers, state.model, attempt.previous)
+
+
+def last_confirmed(entries: list[JournalEntry]) -> int | None:
+    """The version that has proven itself last, unless it was taken away since; None if none has.
+
+    A commit that is yet to prove itself does not count, since it may be taken back.
+    """
+    version = None
+    for entry in entries:
+        if entry.event == CONFIRMED:
+            version = entry.version
+        elif entry.event == COLLECTED and entry.version == version:
+            version = None
+    return version
 
 
 def _last_whole(servers: Servers, model: str, history: list[int]) -> Fallback:

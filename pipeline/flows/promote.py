@@ -83,7 +83,7 @@ def promote(
         require_live(servers.replicas)
         found = _resolve(servers, request, name, settings, watch)
         version, state, reusable = found.version, found.state, found.recorded
-        stack.enter_context(failures_recorded(servers.registry, version))
+        stack.enter_context(failures_recorded(servers.registry, version, name))
         report: Report | None = None
         served: Served | None = None
         if reusable is not None:
@@ -116,11 +116,10 @@ def promote(
         with watch("record") as describe:
             describe(
                 record_served(
-                    servers.registry,
+                    servers,
                     version,
                     served.release,
                     served.confirmation,
-                    address=servers.replicas[0].http_address,
                     seconds=watch.seconds,
                     alias=request.alias or request.on_behalf_of,
                     report=report,

@@ -1,8 +1,8 @@
 """Writes the outcome beside the model version, where the data scientist looks.
 
 Guarantees: what the tags say of a version is computed from its claims, after each change, and read
-again, so that of several who write at once the last one leaves what is true. A claim is made
-or ended after everything else, so what is missing is made up for by recording again.
+again; the claims to a name end as those of what was proven there last, whoever writes at once. A
+claim is made or ended after everything else, so what is missing is made up for by recording again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from pipeline.artifacts import Confirmation, ModelVersion, Release
@@ -22,11 +22,10 @@ from pipeline.errors import (
     TritonpipeError,
     UnavailableError,
 )
+from pipeline.flows.claimants import agree, changes, no_longer, now, served_as, settle
 from pipeline.flows.claims import (
     FAILED,
     REFUSED,
-    RETIRED,
-    SUPERSEDED,
     TAG_PREFIX,
     Claim,
     Standing,
@@ -35,6 +34,7 @@ from pipeline.flows.claims import (
     claims_of,
     state_tags,
 )
+from pipeline.flows.servers import Servers
 from pipeline.flows.service_report import Service, model_digest, parity_text
 from pipeline.manifest import Lineage
 from pipeline.registries import Registry
@@ -44,32 +44,28 @@ from pipeline.serialization import to_json
 
 _log = logging.getLogger(__name__)
 
-_REASON_LENGTH: Final = 500
 _PARITY: Final = f"{TAG_PREFIX}parity"
-
-_MOST_LOOKS: Final = 5
-"""How often tags are read again that somebody else writes at the same moment."""
 
 
 def record_served(
-    registry: Registry,
+    servers: Servers,
     version: ModelVersion,
     release: Release,
     confirmation: Confirmation,
     *,
-    address: str,
     seconds: Mapping[str, float],
     alias: str = "",
     report: Report | None = None,
 ) -> str:
     """Say on a version that it is served, and on those before it that they no longer are.
 
+    Needs no lock: if another version was proven meanwhile, that one stays the one that is served.
+
     Args:
-        registry: Where to.
+        servers: Where it is served, and the registry.
         version: The version.
         release: What is served.
         confirmation: Answers of the live servers.
-        address: Where a server answers over HTTP.
         seconds: Duration of each stage.
         alias: The alias on whose behalf; empty if a version was named.
         report: The comparisons before it was published; None if it was published earlier.
@@ -78,10 +74,12 @@ def record_served(
         What was recorded, in words.
 
     Raises:
+        ConflictError: The journal that tells what is served is damaged.
         UnavailableError: The registry does not answer; says that the version is served all the
             same.
     """
-    name = release.manifest.model
+    name, registry = release.manifest.model, servers.registry
+    otherwise = partial(no_longer, servers, name)
     try:
         tags = registry.tags_now(version) or {}
         claim = _claim(claims_of(tags).get(name), release, confirmation, alias)
@@ -92,7 +90,7 @@ def record_served(
             confirmation=confirmation,
             claim=claim,
             parity=parity,
-            address=address,
+            address=servers.replicas[0].http_address,
             seconds=seconds,
         )
         pages = service.pages
@@ -101,59 +99,73 @@ def record_served(
             pages["parity.html"] = report_page(title, report, {"at": claim.confirmed_at})
             pages["parity.json"] = json.dumps(to_json(report), indent=1)
         is_kept = registry.keep_report(version, f"{name}-{version.version}", pages)
-        lineage = release.manifest.lineage
-        facts = {
-            "triton_version": str(release.manifest.version),
-            "parity": parity or None,
-            "model_digest": model_digest(release) or None,
-            "source_digest": lineage.source_digest,
-        }
-        nowhere = Standing(state=SUPERSEDED, reason="", at=claim.since)
-        planned = {**tags, claim_tag(name): claim_text(claim)}
-        written = {TAG_PREFIX + key: value for key, value in facts.items()}
-        registry.record(version, _changes(tags, {**written, **state_tags(planned, nowhere)}))
-        registry.record(version, {claim_tag(name): claim_text(claim)})
-        _settle(registry, version, nowhere)
-        reason = f"{name} serves version {version.version}"
-        _withdraw_claims(registry, version.name, name, SUPERSEDED, reason, but=version.version)
+        is_served = served_as(servers, name) == (version.name, version.version)
+        if is_served:
+            facts = {
+                "triton_version": str(release.manifest.version),
+                "parity": parity or None,
+                "model_digest": model_digest(release) or None,
+                "source_digest": release.manifest.lineage.source_digest,
+            }
+            own = claim_tag(name), claim_text(claim)
+            wanted = {TAG_PREFIX + key: value for key, value in facts.items()}
+            wanted |= state_tags(dict([*tags.items(), own]), otherwise)
+            registry.record(version, {**changes(tags, wanted), **dict([own])})
+        settle(registry, version, otherwise)
+        agree(servers, version.name, name)
     except UnavailableError as error:
         raise _not_recorded(name, version, error) from error
+    if not is_served:
+        return f"nothing on {version}: {otherwise().reason} by now"
     return f"tags{' and report' if is_kept else ''} on {version}"
 
 
 @contextmanager
-def failures_recorded(registry: Registry, version: ModelVersion) -> Iterator[None]:
+def failures_recorded(registry: Registry, version: ModelVersion, name: str) -> Iterator[None]:
     """Keep beside a version why it could not be served, if the body says so; raises it on.
 
-    What may heal by itself, such as a server that is down, is not kept. A registry that does not
-    answer is told in the log alone: the failure is what matters.
+    What may heal by itself, such as a server that is down, is not kept. Whatever keeps it from
+    being recorded is told in the log alone: the failure is what matters.
+
+    Args:
+        registry: Where to.
+        version: The version.
+        name: The name in Triton under which it was to be served.
     """
     try:
         yield
     except (RefusedError, ModelError, ConfirmationError) as error:
         try:
-            record_failure(registry, version, error)
-        except UnavailableError as failure:
+            record_failure(registry, version, name, error)
+        except Exception as failure:  # noqa: BLE001  it would take the place of the real one
             _log.warning("the failure of %s cannot be recorded: %s", version, failure)
         raise
 
 
-def record_failure(registry: Registry, version: ModelVersion, error: TritonpipeError) -> None:
+def record_failure(
+    registry: Registry, version: ModelVersion, name: str, error: TritonpipeError
+) -> None:
     """Say why a version is not served, unless it is under some name, and keep what was found.
 
     Where the findings can be read is added to the error.
 
+    Args:
+        registry: Where to.
+        version: The version.
+        name: The name in Triton under which it was to be served.
+        error: Why it is not.
+
     Raises:
         UnavailableError: The registry does not answer.
     """
-    at = _now()
     report = error.report if isinstance(error, RefusedError) else None
-    folder, is_kept = f"{version.name}-{version.version}", False
+    folder, is_kept = f"{name}-{version.version}", False
     if isinstance(report, Report):
         title = f"{version} was refused"
+        facts = {"reason": error.message, "at": now()}
         pages = {
             "refused.json": json.dumps(to_json(report), indent=1),
-            "refused.html": report_page(title, report, {"reason": error.message, "at": at}),
+            "refused.html": report_page(title, report, facts),
         }
         is_kept = registry.keep_report(version, folder, pages)
     state = REFUSED if isinstance(error, RefusedError | ModelError) else FAILED
@@ -170,79 +182,40 @@ def record_reason(registry: Registry, version: ModelVersion, state: str, reason:
         registry: Where to.
         version: The version.
         state: :data:`pipeline.flows.claims.REFUSED` or :data:`pipeline.flows.claims.FAILED`.
-        reason: In words; only the beginning of a long one is kept.
+        reason: In words; kept as :func:`pipeline.flows.claims.reason_text` gives it.
 
     Raises:
         UnavailableError: The registry does not answer.
     """
-    _settle(registry, version, Standing(state=state, reason=reason[:_REASON_LENGTH], at=_now()))
+    standing = Standing(state=state, reason=reason, at=now())
+    settle(registry, version, lambda: standing)
 
 
-def record_retirement(
-    registry: Registry, lineage: Lineage, triton_name: str, *, reason: str
-) -> list[ModelVersion]:
+def record_retirement(servers: Servers, lineage: Lineage, name: str) -> list[ModelVersion]:
     """Say on every version that claims to be served under this name that it no longer is.
+
+    A version that was proven there meanwhile stays the one that is served.
 
     Returns:
         The versions that claimed it.
 
     Raises:
+        ConflictError: The journal that tells what is served is damaged.
         UnavailableError: The registry does not answer; the model is taken away all the same.
     """
-    reason = f"{triton_name} was taken away" + (f": {reason}" if reason else "")
-    return _withdraw_claims(registry, lineage.registered_model, triton_name, RETIRED, reason)
+    return agree(servers, lineage.registered_model, name)
 
 
 def _claim(before: Claim | None, release: Release, confirmation: Confirmation, alias: str) -> Claim:
-    now = _now()
+    at = now()
     return Claim(
         alias=alias or (before.alias if before else ""),
-        since=(before.since if before else "") or now,
-        confirmed_at=now,
+        since=(before.since if before else "") or at,
+        confirmed_at=at,
         release_digest=release.manifest.digest,
         max_absolute_error=max(c.max_absolute_error for c in confirmation.comparisons),
         latency_milliseconds=confirmation.latency_milliseconds,
     )
-
-
-def _withdraw_claims(
-    registry: Registry,
-    model: str,
-    triton_name: str,
-    state: str,
-    reason: str,
-    *,
-    but: int | None = None,
-) -> list[ModelVersion]:
-    """End every claim to a name but that of one version; returns whose they were."""
-    standing = Standing(state=state, reason=reason[:_REASON_LENGTH], at=_now())
-    found = [
-        version
-        for version in registry.tagged_versions(model, {})
-        if version.version != but and triton_name in claims_of(version.tags)
-    ]
-    for version in found:
-        key = claim_tag(triton_name)
-        planned = {k: v for k, v in version.tags.items() if k != key}
-        registry.record(version, _changes(version.tags, state_tags(planned, standing)))
-        registry.record(version, {key: None})
-        _settle(registry, version, standing)
-    return found
-
-
-def _settle(registry: Registry, version: ModelVersion, otherwise: Standing) -> None:
-    """Bring the tags of the state in line with the claims that are there by now."""
-    for _look in range(_MOST_LOOKS):
-        tags = registry.tags_now(version)
-        changes = {} if tags is None else _changes(tags, state_tags(tags, otherwise))
-        if not changes:
-            return
-        registry.record(version, changes)
-
-
-def _changes(tags: Mapping[str, str], wanted: Mapping[str, str | None]) -> dict[str, str | None]:
-    """What of the tags is not as it has to be."""
-    return {key: value for key, value in wanted.items() if tags.get(key) != value}
 
 
 def _not_recorded(
@@ -255,7 +228,3 @@ def _not_recorded(
         hint="when MLflow answers, this only confirms and records: "
         f"tritonpipe promote {version}{name}",
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -15,7 +15,7 @@ from pipeline.ensembles import steps_of
 from pipeline.errors import ConflictError, RequestError, UnavailableError
 from pipeline.flows.dependents import concerned_ensembles
 from pipeline.flows.holdings import version_folders
-from pipeline.flows.journal import COLLECTED, REPAIRED, RETIRE, was_collected
+from pipeline.flows.journal import COLLECTED, RETIRE, was_collected
 from pipeline.flows.locking import ENSEMBLES, held_locks
 from pipeline.flows.parts import PARTS, owner_of
 from pipeline.flows.progress import Progress, silent
@@ -109,16 +109,13 @@ def take_away(
 
 def _record(servers: Servers, model: str, progress: Progress) -> bool:
     """Say in the registry what is no longer served; whether anything there said that it was."""
-    events = (e for e in reversed(servers.journal.entries(model)) if e.event not in {REPAIRED})
-    last = next(events, None)
+    entries = servers.journal.entries(model)
+    last = next((e for e in reversed(entries) if e.action == RETIRE), None)
     release = servers.journal.release(model, last.version) if last else None
-    if last is None or last.action != RETIRE or release is None:
-        return False
-    if release.manifest.lineage.is_by_hand:
+    if release is None or release.manifest.lineage.is_by_hand:
         return False
     with progress("record") as describe:
-        lineage = release.manifest.lineage
-        versions = record_retirement(servers.registry, lineage, model, reason=last.reason)
+        versions = record_retirement(servers, release.manifest.lineage, model)
         told = ", ".join(map(str, versions)) or "no version"
         describe(f"{told} is no longer served as {model}")
     return bool(versions)

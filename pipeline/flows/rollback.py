@@ -140,17 +140,7 @@ def _record(
             source=lineage.source,
             tags={},
         )
-        address = servers.replicas[0].http_address
-        describe(
-            record_served(
-                servers.registry,
-                version,
-                release,
-                confirmation,
-                address=address,
-                seconds=progress.seconds,
-            )
-        )
+        describe(record_served(servers, version, release, confirmation, seconds=progress.seconds))
 
 
 def _plan_together(

@@ -21,14 +21,13 @@ from pipeline.flows.confirm import (
     confirm,
     failure_reasons,
 )
-from pipeline.flows.fallback import Fallback, last_proven
+from pipeline.flows.fallback import Fallback, last_confirmed, last_proven
 from pipeline.flows.journal import (
     COMMITTING,
     CONFIRMED,
     FAILED,
     INTERRUPTED,
     open_attempt,
-    was_confirmed,
 )
 from pipeline.flows.progress import Progress
 from pipeline.flows.publish import RepositoryState, read_state
@@ -89,17 +88,18 @@ def serve(
     entries = servers.journal.entries(model)
     attempt = open_attempt(entries)
     is_committed = state.config == release.config
+    note = partial(servers.journal.append, model, version=version, digest=release.manifest.digest)
     if is_committed and (attempt is None or attempt.version != version):
         confirmation = _prove(servers, release, golden, held, seconds, progress)
+        if last_confirmed(entries) != version:
+            # Somebody has written the config by hand, or lost the end of the journal.
+            _note_confirmed(partial(note, action=action, previous=version), f"{model}/{version}")
         return Served(release=release, confirmation=confirmation, previous=version, is_new=False)
     fallback = last_proven(servers, state, entries)
     note = partial(
-        servers.journal.append,
-        model,
+        note,
         action=attempt.action if is_committed and attempt else action,
-        version=version,
         previous=fallback.version,
-        digest=release.manifest.digest,
     )
     known_reasons = failure_reasons(servers.replicas, model, version)
     try:
@@ -157,7 +157,7 @@ def proof_of_served(
     entries = servers.journal.entries(model)
     if state.config != release.config or open_attempt(entries) is not None:
         return None
-    if not was_confirmed(entries, version) or not are_settled(servers.replicas, model, version):
+    if last_confirmed(entries) != version or not are_settled(servers.replicas, model, version):
         return None
     try:
         confirmation = _confirm(servers, release, golden, seconds, 0.0, progress)

@@ -39,7 +39,7 @@ TEXTS = st.text() | st.builds(json.dumps, JSON | st.dictionaries(FIELDS, JSON))
 def test_whatever_stands_in_the_tags_they_are_claims_and_give_tags(one: str, two: str) -> None:
     tags = {claim_tag("one"): one, claim_tag("two"): two}
     assert claims_of(tags).keys() == {"one", "two"}
-    computed = state_tags(tags, NOWHERE)
+    computed = state_tags(tags, lambda: NOWHERE)
     assert computed[f"{TAG_PREFIX}triton_model"] == "one, two"
     assert_writable(computed)
 
@@ -48,7 +48,7 @@ def test_whatever_stands_in_the_tags_they_are_claims_and_give_tags(one: str, two
 @example("exporting failed: \ud800 \x00 \x1b[31m")
 def test_any_reason_can_be_written_and_is_what_is_read_again(reason: str) -> None:
     standing = Standing(state="refused", reason=reason, at="2026-01-01")
-    computed = state_tags({}, standing)
+    computed = state_tags({}, lambda: standing)
     assert_writable(computed)
     assert (
         computed[f"{TAG_PREFIX}reason"] == reason_text(reason) == reason_text(reason_text(reason))

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.artifacts import Release
 from pipeline.errors import ConfirmationError, ConflictError, TritonpipeError
+from pipeline.flows.fallback import last_confirmed
 from pipeline.flows.journal import PROMOTE, ROLLBACK, Journal, served_history
 from pipeline.flows.progress import silent
 from pipeline.flows.publish import read_state
@@ -149,8 +150,9 @@ def test_whatever_breaks_the_next_run_finishes_and_nothing_is_forgotten(
     scene.serve(1)
     scene.serve_broken(2, step, fault)
     assert scene.served in {1, 2}
+    assert last_confirmed(scene.journal.entries("m")) in {1, 2}
     scene.serve(2)
-    assert scene.served == 2
+    assert scene.served == last_confirmed(scene.journal.entries("m")) == 2
     assert scene.history == [1, 2]
     assert scene.rollback_target() == 1
     scene.serve(3)
@@ -275,6 +277,18 @@ def test_what_is_not_served_and_proven_has_no_such_proof(scene: Scene) -> None:
     assert scene.proof(2) is None
     scene.journal.append("m", event="committing", action=PROMOTE, version=1, previous=None)
     assert scene.proof(1) is None, "a run was killed: nobody knows what it left"
+
+
+def test_what_somebody_else_has_committed_is_written_down_when_it_is_proven(scene: Scene) -> None:
+    scene.serve(1)
+    scene.serve(2)
+    scene.store.put("m/config.pbtxt", scene.releases[1][0].config.encode())
+    assert last_confirmed(scene.journal.entries("m")) == 2
+    assert scene.proof(1) is None
+    for _again in range(2):
+        scene.serve(1)
+        assert scene.history == [1, 2, 1]
+        assert last_confirmed(scene.journal.entries("m")) == 1
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
