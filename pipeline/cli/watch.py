@@ -15,7 +15,7 @@ import click
 
 from pipeline.cli.errors import PROBLEMS_REMAIN
 from pipeline.cli.output import emit, json_option, say, table
-from pipeline.errors import SettingsError
+from pipeline.cli.secret_file import shared_secret
 from pipeline.serialization import to_json
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ if TYPE_CHECKING:
 @click.option("--listen", help="HOST:PORT for health, metrics and webhooks.")
 @click.option(
     "--webhook-secret-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Holds the secret shared with MLflow: its notifications wake the loop. Needs --listen.",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Holds the secret shared with MLflow, whose notifications then wake the loop; it is made "
+    "if it is not there. Needs --listen.",
 )
 @json_option
 def watch(
@@ -169,12 +170,7 @@ def _listen(address: str, secret_file: Path | None, pulse: Pulse, bell: Bell) ->
 
     notifications = None
     if secret_file is not None:
-        secret = secret_file.read_text(encoding="utf-8").strip()
-        if not secret:
-            raise SettingsError(
-                f"{secret_file} holds no secret", hint="make one: tritonpipe webhook install"
-            )
-        notifications = Notifications(secret)
+        notifications = Notifications(shared_secret(secret_file))
     bound = serve_endpoint(address, application(pulse, bell, notifications))
     webhook = f", {WEBHOOK_PATH}" if notifications else ""
     say(f"listening on http://{bound}: /healthz, /readyz, /metrics, /status{webhook}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
 import click
 
 from pipeline.cli.output import emit, json_option, print_line, say, table
-from pipeline.errors import RequestError, SettingsError, UnavailableError
+from pipeline.cli.secret_file import shared_secret
+from pipeline.errors import RequestError, UnavailableError
 
 
 @click.group()
@@ -43,7 +42,7 @@ def install(url: str, secret_file: Path, test: bool, as_json: bool) -> None:  # 
     from pipeline.registries.mlflow_webhooks import MlflowWebhooks
 
     webhooks = MlflowWebhooks(effective_settings().required("tracking_uri"))
-    made, is_new = webhooks.install(url, _secret(secret_file))
+    made, is_new = webhooks.install(url, shared_secret(secret_file))
     delivery = webhooks.test(made) if test else None
     verb = "made" if is_new else "brought up to date"
     emit(
@@ -102,21 +101,3 @@ def remove(url: str, as_json: bool) -> None:  # noqa: FBT001
     for each in found:
         webhooks.remove(each)
     emit(found, as_json=as_json, human=lambda: print_line(f"webhook to {url} removed"))
-
-
-def _secret(file: Path) -> str:
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        secret = file.read_text(encoding="utf-8").strip()
-        if not secret:
-            raise SettingsError(f"{file} holds no secret", hint="remove it, or fill it") from None
-        return secret
-    except OSError as error:
-        raise SettingsError(
-            f"the secret cannot be kept in {file}: {error.strerror}", hint="choose another file"
-        ) from error
-    made = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(made + "\n")
-    return made

@@ -7,6 +7,7 @@ the same moment do no harm, since every model has a lock of its own: it only cos
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -73,15 +74,17 @@ def watch(
 def watch_once(settings: Settings, plan: Plan, *, bell: Bell, tell: Tell) -> Difference:
     """Do what can be done now, each model once; returns how things stand then.
 
-    What is left for later, because it may heal, is not waited for.
+    What is left for later, because it may heal, is not waited for. Another watcher of the same
+    models is, for ``lock_seconds`` of the settings: it does the same.
 
     Raises:
+        ConflictError: Another watcher leads all the time.
         TritonpipeError: A source does not answer.
     """
     with (
         open_servers(settings) as servers,
         closing(Workshop()) as workshop,
-        _leadership(servers, plan, bell, tell) as held,
+        _leadership(servers, plan, bell, tell, seconds=settings.lock_seconds) as held,
     ):
         rounds = Rounds(servers, plan, workshop, tell)
         try:
@@ -130,9 +133,12 @@ def _tell_failed(pulse: Pulse, tell: Tell, message: str, hint: str) -> None:
 
 
 @contextmanager
-def _leadership(servers: Servers, plan: Plan, bell: Bell, tell: Tell) -> Iterator[Held | None]:
-    """Hold the lead; None if a stop came first."""
+def _leadership(
+    servers: Servers, plan: Plan, bell: Bell, tell: Tell, *, seconds: float = math.inf
+) -> Iterator[Held | None]:
+    """Hold the lead; None if a stop came first, and an error after so many seconds."""
     is_told = False
+    deadline = time.monotonic() + seconds
 
     def tell_once(text: str) -> None:
         nonlocal is_told
@@ -144,8 +150,14 @@ def _leadership(servers: Servers, plan: Plan, bell: Bell, tell: Tell) -> Iterato
         try:
             lock = servers.locks.hold(plan.name, seconds=_PATIENCE_SECONDS, tell=tell_once)
             held = lock.__enter__()
-        except ConflictError:
-            continue
+        except ConflictError as error:
+            if time.monotonic() < deadline:
+                continue
+            raise ConflictError(
+                f"another watcher of these models is at work: {error.message}",
+                hint="it does what this one would have done; see how things stand: "
+                "tritonpipe status",
+            ) from error
         try:
             tell(Event(kind=LEADING, at=time.time()))
             yield held

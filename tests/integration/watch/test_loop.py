@@ -105,10 +105,12 @@ def test_somebodys_rollback_is_not_undone(watching: Start, tritonpipe: Command, 
 
 
 def test_of_two_watchers_one_acts_and_the_other_takes_over(
-    watching: Start, scene: Any, until: Callable[..., None]
+    watching: Start, tritonpipe: Command, scene: Any, until: Callable[..., None]
 ) -> None:
     first = watching("--model", scene.name)
     first.wait_for(kind="leading")
+    once = tritonpipe("watch", "--once", "--model", scene.name, TRITONPIPE_LOCK_SECONDS="1")
+    assert (once.code, "another watcher" in once.err) == (9, True)
     second = watching("--model", scene.name)
     second.wait_for(kind="waiting")
     scene.wish(1)
