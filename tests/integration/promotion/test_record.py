@@ -16,6 +16,7 @@ from pipeline.checks.parity import compare
 from pipeline.deployments import TritonpipeDeploymentClient
 from pipeline.errors import ConfirmationError, UnavailableError
 from pipeline.flows.promote import promote
+from pipeline.flows.record import record_served
 from pipeline.flows.retire import retire
 from pipeline.flows.rollback import rollback
 from pipeline.registries.mlflow import MlflowRegistry
@@ -118,6 +119,21 @@ def test_a_version_that_fails_says_why_and_the_one_before_goes_on_serving(
     registered.promote(2)
     assert (registered.served_as(1), registered.served_as(2)) == ("superseded", "fraud")
     assert "reason" not in registered.tags(2)
+
+
+def test_a_publisher_that_is_late_leaves_what_was_proven_since(
+    registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*arguments: Any, **named: Any) -> str:
+        monkeypatch.undo()
+        registered.promote(2)
+        return record_served(*arguments, **named)
+
+    monkeypatch.setattr("pipeline.flows.promote.record_served", late)
+    registered.promote(1)
+    assert (registered.served_as(1), registered.served_as(2)) == ("superseded", "fraud")
+    assert registered.tags(1)["reason"] == f"{registered.name} serves version 2"
+    assert registered.serving(registered.name) == [2]
 
 
 def test_the_report_answers_what_a_data_scientist_asks(
