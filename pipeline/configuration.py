@@ -33,6 +33,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsError
+from pipeline.served_names import problem_of, shadowed
 from pipeline.settings import Settings, load_settings
 
 FILE_NAME: Final = "tritonpipe.toml"
@@ -161,6 +162,9 @@ def load_configuration(base: Settings, path: Path | None = None) -> Configuratio
     _refuse_unknown(file, "defaults", defaults, frozenset(Settings.model_fields))
     tables = _mapping(file, "models", document.get("models", {}))
     models = tuple(_table(file, pattern, content) for pattern, content in tables.items())
+    for pattern, earlier in shadowed([*tables]).items():
+        raise _wrong(file, f'models."{pattern}"', f'[models."{earlier}"] stands before it and is '
+                     "about the same models, so nothing of it holds: put it first")  # fmt: skip
     found = Configuration(base=base, path=file, defaults=defaults, models=models)
     for table in (None, *models):
         try:
@@ -194,6 +198,9 @@ def _table(file: Path, pattern: str, content: Any) -> ModelTable:
     serve = _texts(file, where, "serve", values.get("serve"))
     if "serve" in values and not serve:
         raise _wrong(file, where, "serve names no alias; to serve nothing, write watch = false")
+    problem = problem_of(serve)
+    if problem:
+        raise _wrong(file, where, f"serve: {problem}")
     return ModelTable(
         pattern=pattern,
         watch=watch,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from pipeline.configuration import Configuration, ModelTable
+from pipeline.served_names import OWN
 from pipeline.watch.wishes import Rule
-
-_OWN_NAME: Final = "{model}"
 
 
 def rules_of(configuration: Configuration, *, alias: str = "") -> tuple[Rule, ...]:
@@ -19,7 +17,7 @@ def rules_of(configuration: Configuration, *, alias: str = "") -> tuple[Rule, ..
         alias: The alias of models whose table names none; by default that of the settings.
     """
     settings = configuration.settings_of(None)
-    serve = {alias or settings.alias: _OWN_NAME}
+    serve = {alias or settings.alias: OWN}
     tables = (_rule(configuration, table, serve) for table in configuration.models)
     return (*tables, Rule(serve=serve, settings=settings))
 

@@ -11,6 +11,7 @@ from pipeline.configuration import Bound
 from pipeline.errors import RequestError
 from pipeline.model_config import check_name
 from pipeline.registries import RegisteredModel
+from pipeline.served_names import name_in_triton
 from pipeline.settings import Settings
 
 
@@ -143,7 +144,7 @@ def _wishes_of_one(
     for alias, name in rule.serve.items() if rule else ():
         if rule and alias in registered.aliases:
             wish = Wish(
-                model=name.replace("{model}", registered.name),
+                model=name_in_triton(name, registered.name),
                 registered_model=registered.name,
                 alias=alias,
                 version=registered.aliases[alias],
