@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +16,7 @@ from pipeline.errors import RequestError, SettingsError, UnavailableError
 
 if TYPE_CHECKING:
     from pipeline.artifacts import PromotionRequest
+    from pipeline.configuration import Configuration
     from pipeline.flows.author_tags import Tagged
     from pipeline.settings import Settings
 
@@ -103,6 +105,7 @@ def show(model: str, file: Path | None, as_json: bool) -> None:  # noqa: FBT001
     origins |= {t.setting: f"{t.key} of {t.place}" for t in chosen.of(Verdict.COUNTS)}
     values = chosen.settings.model_dump(mode="json")
     rows = [[name, _without_secrets(values[name]), origins[name]] for name in sorted(values)]
+    serving = _serving(configuration, asked.model)
 
     def human() -> None:
         say(
@@ -110,6 +113,8 @@ def show(model: str, file: Path | None, as_json: bool) -> None:  # noqa: FBT001
             if found is None
             else f'[models."{found.pattern}"] is about {asked.model!r}'
         )
+        table(["served", "", "from"], [[k, _shown(v), where] for k, (v, where) in serving.items()])
+        click.echo()
         table(["setting", "value", "from"], [[name, _shown(v), origin] for name, v, origin in rows])
         if chosen.tags:
             click.echo()
@@ -120,6 +125,7 @@ def show(model: str, file: Path | None, as_json: bool) -> None:  # noqa: FBT001
 
     document = {
         "table": found.pattern if found else None,
+        "serving": {key: {"value": v, "from": where} for key, (v, where) in serving.items()},
         "settings": {name: {"value": value, "from": origin} for name, value, origin in rows},
         "tags": chosen.tags,
         "problem": problem,
@@ -129,6 +135,27 @@ def show(model: str, file: Path | None, as_json: bool) -> None:  # noqa: FBT001
         say(f"warning: {problem}")
     for tag in chosen.of(Verdict.WRONG):
         say(f"warning: no version is published with {tag}")
+
+
+def _serving(configuration: Configuration, model: str) -> dict[str, tuple[Any, str]]:
+    """Whether and as what a registered model is served, and what is required first."""
+    from pipeline.configuration import DEFAULT
+    from pipeline.served_names import name_in_triton
+    from pipeline.watch.rules import rules_of
+
+    rule = next(r for r in rules_of(configuration) if any(fnmatchcase(model, n) for n in r.names))
+    found = configuration.table_of(model)
+    where = f'{configuration.path}, [models."{found.pattern}"]' if found else DEFAULT
+    serve = {alias: name_in_triton(name, model) for alias, name in rule.serve.items()}
+    said = found.serve is not None or not found.watch if found else False
+    return {
+        "aliases": (serve or "left alone", where if said else DEFAULT),
+        "requires": (dict(rule.requires), where if rule.requires else DEFAULT),
+        "metrics": (
+            {name: bound.text for name, bound in rule.metrics.items()},
+            where if rule.metrics else DEFAULT,
+        ),
+    }
 
 
 def _tagged(asked: PromotionRequest, settings: Settings) -> tuple[tuple[Tagged, ...], str]:
@@ -164,6 +191,8 @@ def _without_secrets(value: object) -> object:
 
 
 def _shown(value: object) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {item}" for key, item in value.items()) or "none"
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
 
 

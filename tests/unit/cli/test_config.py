@@ -84,6 +84,30 @@ def test_every_value_tells_where_it_comes_from(model: str) -> None:
 
 
 @pytest.mark.usefixtures("registry")
+def test_as_what_and_after_what_a_model_is_served(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "served.toml"
+    file.write_text(
+        '[models."fraud"]\nserve = { champion = "{model}-a", challenger = "b" }\n'
+        'requires = { ok = "yes" }\nmetrics = { auc = ">= 0.9" }\n[models."new"]\nwatch = false\n'
+    )
+    monkeypatch.setenv("TRITONPIPE_CONFIG", str(file))
+    where = f'{file}, [models."fraud"]'
+    assert shown("fraud")["serving"] == {
+        "aliases": {"value": {"champion": "fraud-a", "challenger": "b"}, "from": where},
+        "requires": {"value": {"ok": "yes"}, "from": where},
+        "metrics": {"value": {"auc": ">= 0.9"}, "from": where},
+    }
+    left_alone = {"value": "left alone", "from": f'{file}, [models."new"]'}
+    assert shown("new")["serving"]["aliases"] == left_alone
+    monkeypatch.delenv("TRITONPIPE_CONFIG")
+    monkeypatch.chdir(tmp_path)
+    default = {"value": {"champion": "fraud"}, "from": "default"}
+    assert shown("fraud")["serving"]["aliases"] == default
+
+
+@pytest.mark.usefixtures("registry")
 def test_a_person_sees_the_tags_and_what_they_do() -> None:
     done = CliRunner().invoke(tritonpipe, ["config", "show", "fraud"], catch_exceptions=False)
     for words in ("tritonpipe.device", "not the author's", "overridden", "fraud/7 says '2'"):
