@@ -144,8 +144,7 @@ def load_configuration(base: Settings, path: Path | None = None) -> Configuratio
         SettingsError: The file cannot be read, or says something that is not understood; names the
             table and the key.
     """
-    named = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
-    file = named or Path(FILE_NAME)
+    named, file = _named_file(path), file_of(path)
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -174,6 +173,15 @@ def load_configuration(base: Settings, path: Path | None = None) -> Configuratio
             problems = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
             raise _wrong(file, where, problems) from None
     return found
+
+
+def file_of(path: Path | None) -> Path:
+    """The file that :func:`load_configuration` reads, whether it is there or not."""
+    return _named_file(path) or Path(FILE_NAME)
+
+
+def _named_file(path: Path | None) -> Path | None:
+    return path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
 
 
 def _settings(base: Settings, *layers: Mapping[str, Any]) -> Settings:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.watch.difference import Difference, Standing
     from pipeline.watch.events import Event
     from pipeline.watch.pulse import Pulse
+    from pipeline.watch.rounds import Plan
 
 
 @click.command()
@@ -107,28 +108,31 @@ def watch(
       tritonpipe watch --once --json
       tritonpipe watch --listen 127.0.0.1:8090 --webhook-secret-file webhook.secret
     """
-    from pipeline.configuration import load_configuration
+    from pipeline.configuration import file_of, load_configuration
     from pipeline.settings import load_settings
     from pipeline.watch.bell import Bell
     from pipeline.watch.difference import Policy
     from pipeline.watch.loop import watch as run_watch
     from pipeline.watch.loop import watch_once
     from pipeline.watch.planning import planned
+    from pipeline.watch.plans import Plans
     from pipeline.watch.pulse import Pulse
 
     if webhook_secret_file and not listen:
         raise click.UsageError("--webhook-secret-file needs --listen, where MLflow can reach it")
 
-    configuration = load_configuration(load_settings(), config)
-    settings = configuration.settings_of(None)
-    plan = planned(
-        configuration,
-        alias=alias or "",
-        names=names,
-        tags=dict(_tag(text) for text in tags),
-        policy=Policy(unload=unload, unload_after_seconds=unload_after),
-        exports=exports,
-    )
+    environment = load_settings()
+
+    def plan() -> Plan:
+        return planned(
+            load_configuration(environment, config),
+            alias=alias or "",
+            names=names,
+            tags=dict(_tag(text) for text in tags),
+            policy=Policy(unload=unload, unload_after_seconds=unload_after),
+            exports=exports,
+        )
+
     bell = Bell()
     _stop_on_signals(bell)
     pulse = Pulse(interval=interval)
@@ -138,15 +142,17 @@ def watch(
         for listener in listeners:
             listener(event)
 
+    plans = Plans(plan, file_of(config), tell)
+    settings = plans().base
     if once:
-        found = watch_once(settings, plan, bell=bell, tell=tell)
+        found = watch_once(settings, plans(), bell=bell, tell=tell)
         emit(found.standings, as_json=as_json, human=lambda: _print(found))
         if any(s.state in _PROBLEMS for s in found.standings):
             raise click.exceptions.Exit(PROBLEMS_REMAIN)
         return
     if listen:
         _listen(listen, webhook_secret_file, pulse, bell)
-    run_watch(settings, plan, stop_seconds=stop_seconds, bell=bell, pulse=pulse, tell=tell)
+    run_watch(settings, plans, stop_seconds=stop_seconds, bell=bell, pulse=pulse, tell=tell)
     say("stopped; what is served is served")
 
 
@@ -224,6 +230,8 @@ def _line(event: Event) -> str:
             return f"{name}  {what}: {event.outcome}{reason}"
         case "leading":
             return "watching"
+        case "configured":
+            return event.message
         case "stage":
             return ""  # they are told together, at the end
         case "warning":

@@ -15,6 +15,7 @@ ROUND_FAILED: Final = "round failed"
 STANDING: Final = "standing"
 STAGE: Final = "stage"
 WARNING: Final = "warning"
+CONFIGURED: Final = "configured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

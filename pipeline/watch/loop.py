@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
@@ -34,7 +34,7 @@ _SHORTEST_PAUSE: Final = 0.05
 
 def watch(
     settings: Settings,
-    plan: Plan,
+    plans: Callable[[], Plan],
     *,
     stop_seconds: float,
     bell: Bell,
@@ -47,7 +47,8 @@ def watch(
 
     Args:
         settings: Where the servers are.
-        plan: What to look after.
+        plans: What to look after, asked before each round; which of several watchers act does not
+            change.
         stop_seconds: How long work that is about to be served may go on after a stop.
         bell: Wakes and stops it.
         pulse: Kept up to date; says how often to look.
@@ -58,6 +59,7 @@ def watch(
     """
     with open_servers(settings) as servers, closing(Workshop()) as workshop:
         while not bell.is_stopping:
+            plan = plans()
             with _leadership(servers, plan, bell, tell) as held:
                 if held is None:
                     break
@@ -65,7 +67,7 @@ def watch(
                 workshop.warm_up()
                 rounds = Rounds(servers, plan, workshop, tell)
                 try:
-                    _lead(rounds, held, bell, pulse, tell)
+                    _lead(rounds, plans, held, bell, pulse, tell)
                 finally:
                     pulse.is_leading = False
                     _wind_up(rounds, stop_seconds if bell.is_stopping else 0.0, bell)
@@ -100,7 +102,9 @@ def watch_once(settings: Settings, plan: Plan, *, bell: Bell, tell: Tell) -> Dif
     raise KeyboardInterrupt
 
 
-def _lead(rounds: Rounds, held: Held, bell: Bell, pulse: Pulse, tell: Tell) -> None:
+def _lead(
+    rounds: Rounds, plans: Callable[[], Plan], held: Held, bell: Bell, pulse: Pulse, tell: Tell
+) -> None:
     """Round after round, until the lead is lost or the bell says stop."""
     while not bell.is_stopping:
         is_notified = bell.silence()
@@ -111,6 +115,7 @@ def _lead(rounds: Rounds, held: Held, bell: Bell, pulse: Pulse, tell: Tell) -> N
             tell(Event(kind=WAITING, at=time.time(), message=error.message))
             return
         try:
+            rounds.plan = plans()
             found = rounds.step(is_notified=is_notified)
             pulse.went_well(found)
             if found.wake_at is not None:

@@ -79,14 +79,14 @@ class Rounds:
 
     Args:
         servers: Registry, repository and Tritons.
-        plan: What to look after.
+        plan: What to look after; another one counts from the next round on.
         workshop: Starts the work.
         tell: Told what happens.
     """
 
     def __init__(self, servers: Servers, plan: Plan, workshop: Workshop, tell: Tell) -> None:
         self._servers = servers
-        self._plan = plan
+        self.plan = plan
         self._tell = tell
         self._kept = MemoryStore(servers.journal.store, plan.name)
         self._memory: Memory | None = None
@@ -115,7 +115,7 @@ class Rounds:
             self._recorded.forget()
         self._take_in()
         seen = self._look()
-        found = difference(seen, self._plan.policy)
+        found = difference(seen, self.plan.policy)
         self._remember(self._memory_of(seen))
         due = self._due(found)
         for model, because in found.cancel.items():
@@ -138,7 +138,7 @@ class Rounds:
         if self._memory is None:
             self._memory = self._kept.load()
         models = self._servers.registry.registered_models()
-        wishes = wishes_of(models, self._plan.rules, only=self._plan.only)
+        wishes = wishes_of(models, self.plan.rules, only=self.plan.only)
         self._rules = wishes.rules
         self._versions.keep_only(frozenset(wishes.by_model.values()))
         published = self._published.read()
@@ -179,7 +179,7 @@ class Rounds:
     def _memory_of(self, seen: Seen) -> Memory:
         memory = self._memory or Memory()
         gone = memory.failures.keys() - still_failing(seen).keys()
-        origins = still_served(seen, self._plan.policy)
+        origins = still_served(seen, self.plan.policy)
         return replace(memory.without_failures(frozenset(gone)), origins=origins)
 
     def _remember(self, memory: Memory) -> None:
@@ -200,11 +200,11 @@ class Rounds:
                 due.append(self._task(model, None, origin))
         self._unreleased &= set(found.promote)
         for wish in found.promote:
-            if exports >= self._plan.exports and quick >= _QUICK_JOBS:
+            if exports >= self.plan.exports and quick >= _QUICK_JOBS:
                 break
             needs_export = self._needs_export(wish)
             if needs_export:
-                has_room, exports = exports < self._plan.exports, exports + 1
+                has_room, exports = exports < self.plan.exports, exports + 1
             else:
                 has_room, quick = quick < _QUICK_JOBS, quick + 1
             if has_room:
@@ -230,7 +230,7 @@ class Rounds:
             model=model,
             wish=wish,
             origin=origin,
-            settings=self._rules[model].settings if wish else self._plan.base,
+            settings=self._rules[model].settings if wish else self.plan.base,
             number=uuid.uuid4().hex[:12],
             needs_export=needs_export,
         )

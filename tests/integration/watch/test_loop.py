@@ -196,6 +196,11 @@ def test_a_file_says_which_aliases_are_served_and_after_what(
     again.wait_for(2, kind="ended", outcome="promoted")
     scene.assert_served(1)
     scene.assert_served(2, f"{scene.name}-challenger")
+    file.write_text(f'[models."{scene.name}"]\nserve = {{ third = "{scene.name}-third" }}\n')
+    again.wait_for(kind="configured")
+    scene.wish(2, "third")
+    again.wait_for(3, kind="ended", outcome="promoted")
+    scene.assert_served(2, f"{scene.name}-third")
 
 
 def test_an_address_that_is_taken_is_told(tritonpipe: Callable[..., Any], tmp_path: Path) -> None:

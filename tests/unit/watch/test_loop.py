@@ -65,7 +65,7 @@ class Loop:
         self.answers += answers
         loop.watch(
             SETTINGS,
-            PLAN,
+            lambda: PLAN,
             stop_seconds=0.0,
             bell=self.bell,
             pulse=self.pulse,
