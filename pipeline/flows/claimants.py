@@ -16,7 +16,7 @@ from pipeline.artifacts import ModelVersion
 from pipeline.flows.claims import (
     RETIRED,
     SUPERSEDED,
-    Standing,
+    ServedNowhere,
     claim_tag,
     state_tags,
 )
@@ -46,7 +46,7 @@ def served_as(servers: Servers, name: str) -> tuple[str, int] | None:
     return lineage.registered_model, lineage.registered_version
 
 
-def no_longer(servers: Servers, name: str) -> Standing:
+def no_longer(servers: Servers, name: str) -> ServedNowhere:
     """What becomes of a version that was served under a name and no longer is.
 
     Raises:
@@ -57,10 +57,10 @@ def no_longer(servers: Servers, name: str) -> Standing:
     version = last_confirmed(entries)
     if version is not None:
         reason = f"{name} serves version {version}"
-        return Standing(state=SUPERSEDED, reason=reason, at=now())
+        return ServedNowhere(state=SUPERSEDED, reason=reason, at=now())
     why = next((e.reason for e in reversed(entries) if e.action == RETIRE), "")
     reason = f"{name} was taken away" + (f": {why}" if why else "")
-    return Standing(state=RETIRED, reason=reason, at=now())
+    return ServedNowhere(state=RETIRED, reason=reason, at=now())
 
 
 def agree(servers: Servers, model: str, name: str) -> list[ModelVersion]:
@@ -104,7 +104,9 @@ def agree(servers: Servers, model: str, name: str) -> list[ModelVersion]:
     return list(ended.values())
 
 
-def settle(registry: Registry, version: ModelVersion, otherwise: Callable[[], Standing]) -> None:
+def settle(
+    registry: Registry, version: ModelVersion, otherwise: Callable[[], ServedNowhere]
+) -> None:
     """Bring the tags of the state in line with the claims that are there by now.
 
     Args:

@@ -70,7 +70,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ServedNowhere:
     """What becomes of a version that is served nowhere.
 
     Attributes:
@@ -112,7 +112,7 @@ def _claim(text: str) -> Claim:
     return found
 
 
-def state_tags(tags: Tags, otherwise: Callable[[], Standing]) -> dict[str, str | None]:
+def state_tags(tags: Tags, otherwise: Callable[[], ServedNowhere]) -> dict[str, str | None]:
     """What the tags of the state have to be.
 
     Args:
@@ -122,12 +122,12 @@ def state_tags(tags: Tags, otherwise: Callable[[], Standing]) -> dict[str, str |
     claims = claims_of(tags)
     if claims:
         return _of_served(claims)
-    standing = otherwise()
-    is_same = tags.get(f"{TAG_PREFIX}state") == standing.state
+    nowhere = otherwise()
+    is_same = tags.get(f"{TAG_PREFIX}state") == nowhere.state
     return _named(
-        state=standing.state,
-        reason=reason_text(standing.reason),
-        since=tags.get(f"{TAG_PREFIX}since", standing.at) if is_same else standing.at,
+        state=nowhere.state,
+        reason=reason_text(nowhere.reason),
+        since=tags.get(f"{TAG_PREFIX}since", nowhere.at) if is_same else nowhere.at,
     )
 
 

@@ -28,7 +28,7 @@ from pipeline.flows.claims import (
     REFUSED,
     TAG_PREFIX,
     Claim,
-    Standing,
+    ServedNowhere,
     claim_tag,
     claim_text,
     claims_of,
@@ -187,8 +187,8 @@ def record_reason(registry: Registry, version: ModelVersion, state: str, reason:
     Raises:
         UnavailableError: The registry does not answer.
     """
-    standing = Standing(state=state, reason=reason, at=now())
-    settle(registry, version, lambda: standing)
+    nowhere = ServedNowhere(state=state, reason=reason, at=now())
+    settle(registry, version, lambda: nowhere)
 
 
 def record_retirement(servers: Servers, lineage: Lineage, name: str) -> list[ModelVersion]:

@@ -11,7 +11,7 @@ from pipeline.flows.claims import (
     SUPERSEDED,
     TAG_PREFIX,
     Claim,
-    Standing,
+    ServedNowhere,
     claim_tag,
     claim_text,
     claims_of,
@@ -19,7 +19,7 @@ from pipeline.flows.claims import (
     state_tags,
 )
 
-NOWHERE = Standing(state=SUPERSEDED, reason="another version is served", at="2026-01-01")
+NOWHERE = ServedNowhere(state=SUPERSEDED, reason="another version is served", at="2026-01-01")
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -47,8 +47,8 @@ def test_whatever_stands_in_the_tags_they_are_claims_and_give_tags(one: str, two
 @given(st.text(st.characters(), max_size=600))
 @example("exporting failed: \ud800 \x00 \x1b[31m")
 def test_any_reason_can_be_written_and_is_what_is_read_again(reason: str) -> None:
-    standing = Standing(state="refused", reason=reason, at="2026-01-01")
-    computed = state_tags({}, lambda: standing)
+    nowhere = ServedNowhere(state="refused", reason=reason, at="2026-01-01")
+    computed = state_tags({}, lambda: nowhere)
     assert_writable(computed)
     assert (
         computed[f"{TAG_PREFIX}reason"] == reason_text(reason) == reason_text(reason_text(reason))
