@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,9 +140,9 @@ def _serving(configuration: Configuration, model: str) -> dict[str, tuple[Any, s
     """Whether and as what a registered model is served, and what is required first."""
     from pipeline.configuration import DEFAULT
     from pipeline.served_names import name_in_triton
-    from pipeline.watch.rules import rules_of
+    from pipeline.watch.rules import rule_of
 
-    rule = next(r for r in rules_of(configuration) if any(fnmatchcase(model, n) for n in r.names))
+    rule = rule_of(configuration, model)
     found = configuration.table_of(model)
     where = f'{configuration.path}, [models."{found.pattern}"]' if found else DEFAULT
     serve = {alias: name_in_triton(name, model) for alias, name in rule.serve.items()}

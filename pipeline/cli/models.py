@@ -23,20 +23,27 @@ if TYPE_CHECKING:
     type=click.Choice(["ours", "model"]),
     help="Export with the packages that are installed here, or with those that the model asks for.",
 )
+@click.option(
+    "--unapproved",
+    is_flag=True,
+    help="Serve it although it lacks a tag or metric that tritonpipe.toml requires.",
+)
 @dry_run_option
 @json_option
 def promote(
     model: str,
     name: str | None,
     env: str | None,
+    unapproved: bool,  # noqa: FBT001
     dry_run: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Serve a model version: export, check, publish, confirm.
 
     MODEL is NAME@ALIAS, NAME/VERSION, or NAME for the default alias (TRITONPIPE_ALIAS, champion);
-    models:/NAME@ALIAS and models:/NAME/VERSION mean the same. Unless this succeeds, what was served
-    before is still served.
+    models:/NAME@ALIAS and models:/NAME/VERSION mean the same. An alias that tritonpipe.toml serves
+    under a name of its own is served under that one. Unless this succeeds, what was served before
+    is still served.
 
     \b
     Examples:
@@ -48,12 +55,19 @@ def promote(
     from pipeline.configuration import load_configuration
     from pipeline.flows.promote import plan_promotion
     from pipeline.flows.promote import promote as run_promotion
+    from pipeline.registries.mlflow import MlflowRegistry
     from pipeline.settings import load_settings
+    from pipeline.watch.approval import named, require_approved
+    from pipeline.watch.rules import rule_of
 
     configuration = load_configuration(load_settings())
     alias = configuration.settings_of(None).alias
     request = request_from_text(model, alias=alias, triton_name=name)
     settings = configuration.settings_of(configuration.table_of(request.model))
+    rule = rule_of(configuration, request.model)
+    request = named(request, rule)
+    if not unapproved:
+        require_approved(request, rule, lambda: MlflowRegistry(settings.required("tracking_uri")))
     if env is not None:
         settings = settings.model_copy(update={"env": env})
     if dry_run:

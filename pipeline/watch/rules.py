@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 from pipeline.configuration import Configuration, ModelTable
 from pipeline.served_names import OWN
@@ -20,6 +21,12 @@ def rules_of(configuration: Configuration, *, alias: str = "") -> tuple[Rule, ..
     serve = {alias or settings.alias: OWN}
     tables = (_rule(configuration, table, serve) for table in configuration.models)
     return (*tables, Rule(serve=serve, settings=settings))
+
+
+def rule_of(configuration: Configuration, name: str) -> Rule:
+    """The rule that counts for one registered model, whatever its tags are."""
+    rules = rules_of(configuration)
+    return next(rule for rule in rules if any(fnmatchcase(name, each) for each in rule.names))
 
 
 def _rule(configuration: Configuration, table: ModelTable, serve: Mapping[str, str]) -> Rule:

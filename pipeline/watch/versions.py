@@ -53,14 +53,18 @@ class Versions:
         version, run = self._lately(wish, with_run=bool(rule.metrics))
         if version is None:
             return ""
+        tags, metrics = version.tags, run.metrics if run else {}
         lacking = [
-            f"its tag {key} is {version.tags.get(key, 'missing')!r}, not {value!r}"
+            f"its tag {key} is {tags[key]!r}, not {value!r}"
+            if key in tags
+            else f"it has no tag {key}={value}"
             for key, value in rule.requires.items()
-            if version.tags.get(key) != value
+            if tags.get(key) != value
         ]
-        metrics = run.metrics if run else {}
         lacking += [
-            f"its metric {name} is {metrics.get(name, 'missing')}, not {bound.text}"
+            f"its metric {name} is {metrics[name]:g}, not {bound.text}"
+            if name in metrics
+            else f"its run has no metric {name}"
             for name, bound in rule.metrics.items()
             if name not in metrics or not bound.is_passed_by(metrics[name])
         ]

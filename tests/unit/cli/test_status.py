@@ -352,9 +352,8 @@ def test_what_awaits_approval_is_told_and_is_no_failure(
         if published:
             world.publish(model, 1)
     assert states() == {
-        "careful": "version 2 awaits approval: its tag validation_status is 'missing', "
-        "not 'approved'",
-        "measured": "version 2 awaits approval: its metric auc is missing, not >= 0.9",
+        "careful": "version 2 awaits approval: it has no tag validation_status=approved",
+        "measured": "version 2 awaits approval: its run has no metric auc",
     }
     run("status", "--check")
     world.tags = {("careful", 2): {"validation_status": "approved"}}
