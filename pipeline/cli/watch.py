@@ -225,9 +225,9 @@ def _line(event: Event) -> str:
         case "cancelled":
             return f"{name}  {event.wish}: given up after {event.seconds:.1f} s: {event.message}"
         case "standing":
-            what = event.wish or "nothing wished"
-            reason = f": {event.message}" if event.message else ""
-            return f"{name}  {what}: {event.outcome}{reason}"
+            reason = event.message.partition("\n")[0]  # the whole of it was told when work ended
+            told = f"{event.outcome}: {reason}" if reason else event.outcome
+            return f"{name}  {event.wish}: {told}" if event.wish else f"{name}  {told}"
         case "leading":
             return "watching"
         case "configured":

@@ -6,10 +6,19 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from pipeline.watch.difference import IMPOSSIBLE, KEPT, SERVING, Difference, Standing
+from pipeline.watch.difference import (
+    AWAITING,
+    HELD,
+    IMPOSSIBLE,
+    KEPT,
+    SERVING,
+    Difference,
+    Standing,
+)
 from pipeline.watch.events import ENDED, Event
 
-_AT_REST = frozenset({SERVING, KEPT, IMPOSSIBLE})
+# What a person decided, or nobody can fulfil, is no lag.
+_AT_REST = frozenset({SERVING, KEPT, IMPOSSIBLE, HELD, AWAITING})
 
 
 @dataclass(slots=True, kw_only=True)
