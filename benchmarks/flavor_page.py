@@ -64,7 +64,7 @@ With {versions()}.
 
 ## Spoiled exports
 
-Honest exports, each spoiled in one way by `tests/unit/checks/test_mutations.py`. Questions are what
+Honest exports, each spoiled in one way by `tests/exporters/test_mutations.py`. Questions are what
 the comparisons that failed had asked, with their number: about values, decisions, the form of the
 answers, or whether a row depends on its neighbours.
 
