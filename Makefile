@@ -35,7 +35,7 @@ test-exporters: $(INSTALLED)  ## Real models of every flavor, converted by the r
 	$(BIN)/pytest -n auto --dist loadscope tests/exporters
 
 test-integration: $(INSTALLED)  ## The same against real servers, on two stacks side by side
-	$(BIN)/pytest -n 2 --dist loadfile tests/integration
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration
 
 test-keras: $(INSTALLED)  ## Install Keras and TensorFlow (1.5 GB more), and run the tests that need them
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[keras]'
