@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,15 +103,18 @@ class Watcher:
 @pytest.fixture
 def watching(command: list[str]) -> Iterator[Callable[..., Watcher]]:
     """Starts watchers, and stops those that still run."""
-    watchers: list[Watcher] = []
+    with ExitStack() as stack:  # one that ends badly leaves no other one running
 
-    def start(*arguments: str, **changes: str) -> Watcher:
-        watchers.append(Watcher(command, ("--interval", "0.3", *arguments), **changes))
-        return watchers[-1]
+        def start(*arguments: str, **changes: str) -> Watcher:
+            watcher = Watcher(command, ("--interval", "0.3", *arguments), **changes)
+            stack.callback(ended_well, watcher)
+            return watcher
 
-    yield start
-    for watcher in watchers:
-        assert watcher.end() in {0, -signal.SIGKILL}
+        yield start
+
+
+def ended_well(watcher: Watcher) -> None:
+    assert watcher.end() in {0, -signal.SIGKILL}
 
 
 @dataclass(frozen=True, kw_only=True)
